@@ -1,0 +1,152 @@
+"""The release store: checkpoints that were checked, and one `active` link.
+
+A release is a LeRobot pretrained folder under `releases/<digest>`, with `release.json` beside its files. It is
+installed whole or not at all, and activated by replacing the link, so a reader sees the old one or the new one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from lefleet_agent.episode import PolicyInfo
+
+REQUIRED = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
+MANIFEST = "release.json"
+
+
+class ReleaseError(Exception):
+    """This is not a release that may run; the message names the file and the remedy."""
+
+
+def describe(folder: Path, repo: str, commit: str) -> PolicyInfo:
+    """Check a pretrained folder and hash every file. Raises ReleaseError."""
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise ReleaseError(
+                f"{folder.name}: {name} is missing. Export the policy and both processors with LeRobot 0.6 "
+                "(`policy.save_pretrained`, `preprocessor.save_pretrained`, `postprocessor.save_pretrained`)"
+            )
+    for path in sorted(folder.glob("*.safetensors")):
+        _check_finite(path)
+    config = _read_json(folder / "config.json")
+    _check_processors(folder)
+    files = {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    listing = "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
+    return PolicyInfo(repo, commit, hashlib.sha256(listing.encode()).hexdigest(), str(config.get("type")), files)
+
+
+class ReleaseStore:
+    """The folder `releases` of one robot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def install(self, source: Path, repo: str, commit: str) -> tuple[PolicyInfo, bool]:
+        """Copy a checked folder in and make it active; True when that changed anything. Raises ReleaseError."""
+        info = describe(source, repo, commit)
+        target = self._folder / info.digest
+        changed = False
+        if not target.is_dir():
+            self._copy(source, target, info)
+            changed = True
+        link = self._folder / "active"
+        if self.active_digest() != info.digest:
+            part = self._folder / "active.part"
+            part.unlink(missing_ok=True)
+            part.symlink_to(info.digest)
+            part.rename(link)
+            _sync_folder(self._folder)
+            changed = True
+        return info, changed
+
+    def active(self) -> tuple[Path, PolicyInfo]:
+        """The folder of the active release, its every file verified again. Raises ReleaseError."""
+        link = self._folder / "active"
+        if not link.is_symlink():
+            raise ReleaseError("no release is active; install one with `lefleet-agent release install FOLDER`")
+        folder = self._folder / link.readlink()
+        info = PolicyInfo(**_read_json(folder / MANIFEST))
+        for name, digest in info.files.items():
+            path = folder / name
+            if not path.is_file() or _sha256(path) != digest:
+                raise ReleaseError(f"{info.digest[:12]}: {name} is not the file that was installed; install it again")
+        return folder, info
+
+    def active_digest(self) -> str | None:
+        """Which release the link names, without reading it."""
+        link = self._folder / "active"
+        return str(link.readlink()) if link.is_symlink() else None
+
+    def _copy(self, source: Path, target: Path, info: PolicyInfo) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        for name in info.files:
+            copy = part / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, copy)
+            _sync_file(copy)
+        manifest = part / MANIFEST
+        manifest.write_text(json.dumps(asdict(info), indent=2, sort_keys=True) + "\n")
+        _sync_file(manifest)
+        _sync_folder(part)
+        part.rename(target)
+        _sync_folder(self._folder)
+
+
+def _check_finite(path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (ValueError, OSError, struct.error) as error:
+        raise ReleaseError(f"{path.name}: not a safetensors file: {error}") from error
+    for name, values in tensors.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise ReleaseError(f"{path.name}: tensor {name} holds NaN or infinity; export the policy again")
+
+
+def _check_processors(folder: Path) -> None:
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        for step in _read_json(folder / name).get("steps", []):
+            state = step.get("state_file")
+            if state and not (folder / state).is_file():
+                raise ReleaseError(f"{folder.name}: {name} needs {state}, which is missing; copy the whole folder")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReleaseError(f"{path.name}: cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ReleaseError(f"{path.name}: holds a {type(values).__name__} where an object belongs")
+    return values
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
