@@ -74,7 +74,7 @@ class AgentSettings(BaseSettings):
     control_hz: float = Field(30.0, gt=0, le=200, description="Control ticks a second")
     episode_time_limit_s: float = Field(10.0, gt=0, le=3600, description="An episode ends as a failure after this")
     pause_s: float = Field(2.0, ge=0, le=3600, description="Rest between episodes, seconds")
-    seed: int = Field(0, ge=0, description="First scene of the simulator; counts up with each episode")
+    seed: int | None = Field(None, ge=0, description="First scene of the simulator, counted up; empty: from the clock")
     robot: Annotated[SimulatedRobot, Field(description="Which robot, and its cameras")] = SimulatedRobot()
     safety: Safety = Safety()
     recording: Recording = Recording()

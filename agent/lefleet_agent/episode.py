@@ -87,6 +87,8 @@ class RobotInfo:
     cameras: dict[str, CameraInfo]
     calibration_fingerprint: str
     simulated: bool
+    joint_limits: tuple[tuple[float, float], ...] = ()
+    """Lowest and highest target of each joint, in its unit."""
     environment_size: int = 0
     """Length of `Observation.environment`; 0 where there is none."""
 

@@ -1,0 +1,109 @@
+"""The courier process: everything that talks to the server, each talk in a thread of its own."""
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import structlog
+
+from lefleet_agent.config import Courier as CourierSettings
+from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised, UploadGone
+from lefleet_agent.courier.heartbeat import Report
+from lefleet_agent.courier.uploads import Uploader
+
+log = structlog.get_logger()
+
+
+class Courier:
+    """Runs until `stop` is set. One thread's failure ends them all, so that the supervisor sees it."""
+
+    def __init__(
+        self,
+        api: ServerApi,
+        uploader: Uploader,
+        report: Report,
+        metrics: Callable[[], str],
+        settings: CourierSettings,
+        stop: threading.Event,
+    ) -> None:
+        self._api = api
+        self._uploader = uploader
+        self._report = report
+        self._metrics = metrics
+        self._settings = settings
+        self._stop = stop
+
+    def run(self) -> None:
+        tasks = {
+            "heartbeats": lambda: self._repeat("heartbeat", self._heartbeat, self._settings.heartbeat_s),
+            "pictures": lambda: self._repeat("pictures", self._pictures, self._settings.camera_s),
+            "uploads": lambda: self._repeat("upload", self._uploads, 1.0),
+        }
+        web = metrics_server(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
+        log.info("courier runs", metrics_port=web.server_address[1])
+        with ThreadPoolExecutor(len(tasks) + 1, "courier") as pool:
+            served = pool.submit(web.serve_forever, 0.2)
+            try:
+                done, _ = wait([served, *(pool.submit(task) for task in tasks.values())], return_when=FIRST_COMPLETED)
+            finally:
+                self._stop.set()
+                web.shutdown()
+            for task in done:
+                task.result()
+        web.server_close()
+
+    def exposition(self) -> str:
+        """Every metric of this robot, Prometheus text format."""
+        return self._report.control_metrics() + self._metrics()
+
+    def _heartbeat(self) -> None:
+        self._api.heartbeat(self._report.heartbeat(self.exposition()))
+
+    def _pictures(self) -> None:
+        for name, jpeg in self._report.previews().items():
+            self._api.put_camera(name, jpeg)
+
+    def _uploads(self) -> None:
+        while not self._stop.is_set() and self._uploader.step():
+            pass
+
+    def _repeat(self, what: str, action: Callable[[], None], every_s: float) -> None:
+        """Call again and again; the server's troubles only lengthen the pause, up to `retry_max_s`."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                action()
+                if failures:
+                    log.info("the server answers again", what=what, failures=failures)
+                failures, pause_s = 0, every_s
+            except (Retryable, Unauthorised, UploadGone, Rejected) as error:
+                failures += 1
+                pause_s = backoff_s(failures, every_s, self._settings.retry_max_s)
+                log.warning("will try again", what=what, failures=failures, pause_s=round(pause_s, 1), error=str(error))
+            self._stop.wait(pause_s)
+
+
+def backoff_s(failures: int, first_s: float, longest_s: float) -> float:
+    """Full jitter: thirty robots that lost the server together must not come back together."""
+    return random.uniform(0.5, 1.0) * min(longest_s, first_s * 2.0 ** min(failures, 16))  # noqa: S311 - no secret
+
+
+def metrics_server(host: str, port: int, exposition: Callable[[], str]) -> ThreadingHTTPServer:
+    """A server for /metrics, and nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.split("?")[0] == "/metrics"
+            body = exposition().encode() if found else b"only /metrics is here\n"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            log.debug("metrics served", request=format % args)
+
+    return ThreadingHTTPServer((host, port), Handler)
