@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-import struct
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lefleet_agent.episode import PolicyInfo
@@ -109,7 +109,7 @@ class ReleaseStore:
 def _check_finite(path: Path) -> None:
     try:
         tensors = load_file(path)
-    except (ValueError, OSError, struct.error) as error:
+    except (SafetensorError, OSError) as error:
         raise ReleaseError(f"{path.name}: not a safetensors file: {error}") from error
     for name, values in tensors.items():
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():

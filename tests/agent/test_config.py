@@ -1,0 +1,50 @@
+import pytest
+import yaml
+
+from lefleet_agent.config import ConfigError, load
+
+GOOD = {"robot_id": "robot-1", "server_url": "http://127.0.0.1:8000", "state_dir": "/var/lib/lefleet"}
+
+
+def write(tmp_path, values):
+    path = tmp_path / "agent.yml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_the_least_settings_are_enough(tmp_path):
+    settings = load(write(tmp_path, GOOD))
+    assert settings.control_hz == 30 and settings.robot.type == "so101_sim"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"robot_id": "Robot 1"}, "robot_id = 'Robot 1'"),
+        ({"control_hz": 0}, "control_hz = 0"),
+        ({"contrl_hz": 30}, "contrl_hz = 30"),
+        ({"recording": {"jpeg_quality": 500}}, "recording.jpeg_quality = 500"),
+        ({"server_url": "robots.local"}, "server_url = 'robots.local'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_value(tmp_path, change, named):
+    with pytest.raises(ConfigError, match="wrong setting") as error:
+        load(write(tmp_path, GOOD | change))
+    assert named in str(error.value)
+
+
+def test_every_wrong_setting_is_named_at_once(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load(write(tmp_path, {"control_hz": -1, "pause_s": -1}))
+    for name in ("robot_id", "server_url", "state_dir", "control_hz", "pause_s"):
+        assert name in str(error.value)
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path):
+    with pytest.raises(ConfigError, match="--config"):
+        load(tmp_path / "nothing.yml")
+
+
+def test_the_environment_outranks_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEFLEET_AGENT_CONTROL_HZ", "50")
+    assert load(write(tmp_path, GOOD)).control_hz == 50

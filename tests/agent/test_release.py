@@ -1,0 +1,94 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lefleet_agent.release import REQUIRED, ReleaseError, ReleaseStore
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """The files of a LeRobot pretrained folder, small."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"type": "act"}))
+    save_file({"w": np.ones(3, np.float32)}, folder / "model.safetensors")
+    save_file({"mean": np.zeros(3, np.float32)}, folder / "stats.safetensors")
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        (folder / name).write_text(json.dumps({"steps": [{"state_file": "stats.safetensors"}]}))
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path) -> ReleaseStore:
+    return ReleaseStore(tmp_path / "releases")
+
+
+def test_an_installed_release_is_active_and_a_second_install_changes_nothing(store, checkpoint):
+    info, changed = store.install(checkpoint, "lab/act", "c0ffee")
+    assert changed
+    assert store.install(checkpoint, "lab/act", "c0ffee") == (info, False)
+    folder, active = store.active()
+    assert active == info and active.repo == "lab/act" and active.type == "act"
+    assert (folder / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+
+
+def test_another_checkpoint_takes_the_link_and_the_first_stays(store, checkpoint):
+    first, _ = store.install(checkpoint, "lab/act", "1")
+    save_file({"w": np.zeros(3, np.float32)}, checkpoint / "model.safetensors")
+    second, _ = store.install(checkpoint, "lab/act", "2")
+    assert store.active_digest() == second.digest != first.digest
+    back, changed = ReleaseStore(store._folder).install(store._folder / first.digest, "lab/act", "1")
+    assert changed and back.digest == store.active_digest() == first.digest
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_file_is_refused_by_name_and_leaves_nothing(store, checkpoint, tmp_path, name):
+    (checkpoint / name).unlink()
+    with pytest.raises(ReleaseError, match=name):
+        store.install(checkpoint, "lab/act", "1")
+    assert not (tmp_path / "releases").exists()
+
+
+def test_a_missing_processor_state_is_refused_by_name(store, checkpoint):
+    (checkpoint / "stats.safetensors").unlink()
+    with pytest.raises(ReleaseError, match=r"stats\.safetensors"):
+        store.install(checkpoint, "lab/act", "1")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "stats.safetensors"])
+def test_weights_or_statistics_that_are_not_finite_are_refused(store, checkpoint, name):
+    save_file({"bad": np.array([1, np.nan], np.float32)}, checkpoint / name)
+    with pytest.raises(ReleaseError, match=f"{name}.*bad"):
+        store.install(checkpoint, "lab/act", "1")
+
+
+def test_a_truncated_weights_file_is_refused(store, checkpoint):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ReleaseError, match=r"model\.safetensors"):
+        store.install(checkpoint, "lab/act", "1")
+
+
+def test_a_file_that_changed_after_the_install_is_never_run(store, checkpoint):
+    store.install(checkpoint, "lab/act", "1")
+    folder, _ = store.active()
+    (folder / "config.json").write_text(json.dumps({"type": "act", "n_obs_steps": 2}))
+    with pytest.raises(ReleaseError, match=r"config\.json"):
+        store.active()
+
+
+def test_no_active_release_says_how_to_install_one(store):
+    with pytest.raises(ReleaseError, match="release install"):
+        store.active()
+
+
+def test_an_install_that_was_cut_short_is_done_again(store, checkpoint):
+    info, _ = store.install(checkpoint, "lab/act", "1")
+    shutil.rmtree(store._folder / info.digest)
+    (store._folder / f"{info.digest}.part").mkdir()
+    _, changed = store.install(checkpoint, "lab/act", "1")
+    assert changed and store.active()[1] == info
