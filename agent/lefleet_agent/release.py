@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from lefleet_agent.episode import PolicyInfo
 
 REQUIRED = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
 MANIFEST = "release.json"
+# safetensors dtype -> unsigned storage of the same size, and its exponent bits.
+FLOATS = {
+    "F64": (np.uint64, np.uint64(0x7FF0000000000000)),
+    "F32": (np.uint32, np.uint32(0x7F800000)),
+    "F16": (np.uint16, np.uint16(0x7C00)),
+    "BF16": (np.uint16, np.uint16(0x7F80)),
+}
 
 
 class ReleaseError(Exception):
@@ -108,12 +114,28 @@ class ReleaseStore:
 
 def _check_finite(path: Path) -> None:
     try:
-        tensors = load_file(path)
+        with safe_open(path, "np") as tensors:
+            names = list(tensors.keys())
     except (SafetensorError, OSError) as error:
         raise ReleaseError(f"{path.name}: not a safetensors file: {error}") from error
-    for name, values in tensors.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+    for name in names:
+        if not _tensor_is_finite(path, name):
             raise ReleaseError(f"{path.name}: tensor {name} holds NaN or infinity; export the policy again")
+
+
+def _tensor_is_finite(path: Path, name: str) -> bool:
+    """Reads the tensor through the file's own header (safetensors format), since NumPy has no bfloat16."""
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(header_bytes))[name]
+    if entry["dtype"] not in FLOATS:
+        return True
+    storage, exponent = FLOATS[entry["dtype"]]
+    start, end = entry["data_offsets"]
+    count = (end - start) // np.dtype(storage).itemsize
+    bits = np.fromfile(path, storage, count, offset=8 + header_bytes + start)
+    # IEEE 754: NaN and infinity are the values whose exponent bits are all set.
+    return not np.any((bits & exponent) == exponent)
 
 
 def _check_processors(folder: Path) -> None:

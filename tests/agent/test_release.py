@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from lefleet_agent.release import REQUIRED, ReleaseError, ReleaseStore
 
@@ -64,6 +66,18 @@ def test_weights_or_statistics_that_are_not_finite_are_refused(store, checkpoint
     save_file({"bad": np.array([1, np.nan], np.float32)}, checkpoint / name)
     with pytest.raises(ReleaseError, match=f"{name}.*bad"):
         store.install(checkpoint, "lab/act", "1")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 65504.0])
+def test_finite_is_judged_in_every_float_type(store, checkpoint, dtype, value):
+    weights = {"a": torch.arange(4), "w": torch.tensor([1.0, value, -1.0]).to(dtype)}
+    save_torch(weights, checkpoint / "model.safetensors")
+    if torch.isfinite(weights["w"]).all():
+        store.install(checkpoint, "lab/act", "1")
+    else:
+        with pytest.raises(ReleaseError, match="tensor w"):
+            store.install(checkpoint, "lab/act", "1")
 
 
 def test_a_truncated_weights_file_is_refused(store, checkpoint):
