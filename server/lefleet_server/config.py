@@ -1,0 +1,153 @@
+"""The server's settings: one YAML file, overridden by LEFLEET_SERVER_* variables, frozen once read."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "LEFLEET_SERVER_"
+
+_Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message names setting, value and remedy."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the server. Names carry their unit; docs/server-settings.md lists them."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    state_dir: Path = Field(description="Folder for everything the server keeps outside the database.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
+    public_url: _Url | None = Field(
+        None, description="Address people use, for log-in links; default http://<host>:<port>."
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/database. Leave out when postgres_dir is set."
+    )
+    postgres_dir: Path | None = Field(
+        None, description="Folder of the embedded PostgreSQL that `lefleet-server postgres` runs."
+    )
+    postgres_user: str = Field(
+        "embedded_postgres",
+        pattern=r"^[a-z_][a-z0-9_-]{0,30}$",
+        description="System user that runs the embedded PostgreSQL when the server is root (made if missing).",
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="Most database connections held open.")
+    database_wait_s: float = Field(
+        60, ge=0, le=3600, description="Seconds `serve` and `migrate` wait for the database to answer."
+    )
+
+    max_upload_bytes: int = Field(8 << 30, ge=1, description="Largest episode file accepted, bytes.")
+    min_free_bytes: int = Field(
+        1 << 30, ge=0, description="Uploads are refused when they would leave less than this free, bytes."
+    )
+    max_open_uploads: int = Field(16, ge=1, description="Unfinished uploads one robot may have.")
+    upload_expiry_s: int = Field(
+        7 * 86400, ge=60, description="Seconds without a new byte after which an unfinished upload is removed."
+    )
+    validation_timeout_s: float = Field(
+        60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
+    )
+
+    heartbeat_interval_s: float = Field(
+        5, gt=0, le=3600, description="Seconds between heartbeats, told to robots; offline after three."
+    )
+    enrol_code_ttl_s: int = Field(900, ge=1, description="Seconds an enrolment code can be used.")
+    login_code_ttl_s: int = Field(86400, ge=1, description="Seconds a one-time log-in link can be used.")
+    session_ttl_s: int = Field(14 * 86400, ge=60, description="Seconds a log-in lasts.")
+    login_attempts: int = Field(
+        10, ge=1, description="Failed log-ins per account or address within 15 minutes before more are refused."
+    )
+
+    metrics_open: bool = Field(
+        False, description="Whether /metrics and the robots' metrics answer others than this machine unasked."
+    )
+    log_format: Literal["console", "json"] = Field("json", description="How log lines look: console or json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        if self.database_url is not None and self.postgres_dir is not None:
+            raise ValueError("set database_url or postgres_dir, not both")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The address people use, without a slash at its end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def secure_cookies(self) -> bool:
+        return urlsplit(self.address).scheme == "https"
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.state_dir / "blobs"
+
+    @property
+    def incoming_dir(self) -> Path:
+        return self.state_dir / "incoming"
+
+    @property
+    def offline_after_s(self) -> float:
+        return 3 * self.heartbeat_interval_s
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the settings file; relative paths in it are taken from the working folder.
+
+    Raises ConfigError with one line per problem.
+    """
+    values = _read_yaml(path)
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(k for k in environ if k.upper().startswith(ENV_PREFIX) and k.upper() not in known)
+    if unknown:
+        raise ConfigError(f"environment: {', '.join(unknown)}: no such setting; unset it")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_line(e)}" for e in error.errors())) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; give --config FILE") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: must hold `name: value` lines, one per setting")
+    return values
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such setting; remove it"
+    if error["type"] == "missing":
+        return f"{name}: must be set"
+    # The database address may hold a password, and whole-model errors would print it.
+    value = "" if name in {"database_url", "settings"} else f" {error['input']!r}:"
+    return f"{name}:{value} {error['msg']}"

@@ -1,0 +1,129 @@
+// <lf-player signals frames>: an episode's cameras playing in step with plots of its joints.
+// `signals` is the address of the columns, `frames` the address of the pictures, with {camera} and {tick} in it.
+// data-state says loading | paused | playing | buffering | error, data-tick the tick on show: tests and CSS read both.
+
+import { Clock } from "./clock.js";
+import { Frames } from "./frames.js";
+import { Plots } from "./plots.js";
+import { readSignals } from "./signals.js";
+import { Transport } from "./transport.js";
+
+class Player extends HTMLElement {
+  connectedCallback() {
+    this.dataset.state = "loading";
+    this.tabIndex = -1;
+    this.start().catch((error) => {
+      this.fail(error.message);
+      if (!(error instanceof TypeError)) throw error; // TypeError: the server is away, and fail() said so
+    });
+  }
+
+  disconnectedCallback() {
+    cancelAnimationFrame(this.request);
+    document.removeEventListener("keydown", this.onKey);
+    this.frames?.close();
+    this.plots?.close();
+  }
+
+  async start() {
+    const response = await fetch(this.getAttribute("signals"));
+    if (!response.ok) throw new TypeError(`The server answered ${response.status}. Reload the page; if it stays so, look at the server's log.`);
+    this.signals = readSignals(await response.json());
+    if (!this.signals.times.length) throw new TypeError("This episode has no ticks: it ended before the first one.");
+    if (this.isConnected) this.build();
+  }
+
+  build() {
+    const { times, joints, cameras, seqs } = this.signals;
+    this.clock = new Clock(times);
+    this.buildPictures(cameras);
+    this.transport = new Transport(this, this.clock);
+    this.buildPlots(times, joints);
+    const address = this.getAttribute("frames");
+    const url = (camera, tick) => address.replace("{camera}", encodeURIComponent(camera)).replace("{tick}", tick);
+    this.frames = new Frames(cameras, seqs, times.length, url, () => (this.stale = true));
+    this.onKey = (event) => this.transport.key(event);
+    document.addEventListener("keydown", this.onKey);
+    this.stale = true;
+    this.frames.move(0);
+    this.request = requestAnimationFrame((ms) => this.turn(ms));
+  }
+
+  buildPictures(cameras) {
+    const row = Object.assign(document.createElement("div"), { className: "lf-player-pictures" });
+    this.canvases = cameras.map((camera) => {
+      const cell = Object.assign(document.createElement("div"), { className: "lf-player-picture" });
+      const canvas = document.createElement("canvas");
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `Camera ${camera}`);
+      canvas.dataset.camera = camera;
+      const name = Object.assign(document.createElement("div"), { className: "lf-camera-name", textContent: camera });
+      const spinner = Object.assign(document.createElement("div"), { className: "lf-player-spinner" });
+      cell.append(canvas, name, spinner);
+      row.append(cell);
+      return canvas;
+    });
+    this.append(row);
+  }
+
+  buildPlots(times, joints) {
+    const section = Object.assign(document.createElement("div"), { className: "lf-plots" });
+    section.innerHTML =
+      '<div class="lf-plots-key"><span><i></i>Measured</span><span><i class="is-sent"></i>Sent</span>' +
+      '<span class="lf-plots-keys"><kbd>Space</kbd> play <kbd>←</kbd><kbd>→</kbd> tick <kbd>⇧</kbd> 1 s</span></div>';
+    const area = Object.assign(document.createElement("div"), { className: "lf-plots-area" });
+    section.append(area);
+    this.append(section);
+    this.plots = new Plots(area, times, joints, (seconds) => this.clock.seek(seconds));
+  }
+
+  /** One turn per screen frame: move the clock, show what belongs to it, or hold it while pictures are missing. */
+  turn(ms) {
+    this.request = requestAnimationFrame((next) => this.turn(next));
+    this.clock.advance(ms, this.held);
+    const { tick, seconds } = this.clock;
+    if (tick !== this.wanted) this.frames.move((this.wanted = tick));
+    if (seconds !== this.shownSeconds) this.plots.show((this.shownSeconds = seconds), tick);
+    if (tick !== this.shown || this.stale) this.showPictures(tick);
+    this.held = this.shown !== tick;
+    this.dataset.state = this.held ? "buffering" : this.clock.playing ? "playing" : "paused";
+    this.transport.show(this.frames);
+  }
+
+  showPictures(tick) {
+    this.stale = false;
+    const pictures = this.frames.at(tick);
+    if (!pictures) return;
+    pictures.forEach((picture, i) => this.paint(this.canvases[i], picture, tick));
+    this.shown = tick;
+    this.dataset.tick = String(tick);
+    if (this.frames.missing) this.note(`${this.frames.missing} pictures could not be fetched; they are shown empty.`);
+  }
+
+  paint(canvas, picture, tick) {
+    const context = canvas.getContext("2d");
+    if (!picture) {
+      context.clearRect(0, 0, canvas.width, canvas.height);
+    } else if (canvas.dataset.picture !== String(tick)) {
+      if (canvas.width !== picture.width || canvas.height !== picture.height) {
+        Object.assign(canvas, { width: picture.width, height: picture.height });
+      }
+      context.drawImage(picture, 0, 0);
+    }
+    canvas.dataset.tick = String(tick);
+  }
+
+  note(text) {
+    this.noteElement ??= this.appendChild(Object.assign(document.createElement("div"), { className: "lf-player-note lf-muted" }));
+    this.noteElement.textContent = text;
+  }
+
+  fail(message) {
+    this.dataset.state = "error";
+    const empty = Object.assign(document.createElement("div"), { className: "lf-empty" });
+    const head = Object.assign(document.createElement("h2"), { textContent: "This episode cannot be played" });
+    empty.append(head, Object.assign(document.createElement("p"), { textContent: message }));
+    this.replaceChildren(empty);
+  }
+}
+customElements.define("lf-player", Player);

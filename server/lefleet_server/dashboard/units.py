@@ -1,0 +1,40 @@
+"""Numbers as people read them. Pure; a missing number is a dash, never a zero."""
+
+DASH = "—"
+
+
+def size(bytes_: float | None) -> str:
+    """Decimal units, as disks are sold: `12.4 GB`."""
+    if bytes_ is None:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(bytes_) < 1000:
+            return f"{bytes_:.0f} {unit}" if unit in {"B", "kB"} or bytes_ >= 100 else f"{bytes_:.1f} {unit}"
+        bytes_ /= 1000
+    return f"{bytes_:.1f} TB"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return DASH if value is None else f"{value:,.{digits}f}".replace(",", "\u2009")
+
+
+def percent(part: int, whole: int) -> str:
+    return DASH if whole == 0 else f"{100 * part / whole:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """`8.4 s`, `2:05 min`, `1:02:05 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def short_commit(commit: str) -> str:
+    return commit[:7]
+
+
+def repo_name(repo: str) -> str:
+    """The last part of a Hub repo or path: what tells policies apart at a glance."""
+    return repo.rstrip("/").rsplit("/", 1)[-1] or repo

@@ -1,0 +1,114 @@
+"""The database: one engine per process, short sessions, and where its address comes from."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, ClassVar, cast
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import DateTime, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from lefleet_server.config import Settings
+from lefleet_server.postgres import location
+
+type Json = dict[str, Any]
+
+
+class DatabaseDownError(Exception):
+    """The database did not answer; the message says which and what to do."""
+
+
+class Base(DeclarativeBase):
+    """Names are fixed so that migrations can refer to constraints."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB, list[str]: JSONB}
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Database:
+    """Sessions on one connection pool. Connects on first use, so building it touches nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            # A restarted PostgreSQL must cost one reconnect, not one failed request per pooled connection.
+            pool_pre_ping=True,
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    def session(self) -> AsyncSession:
+        """A session to be used as `async with db.session() as session`; commit is explicit."""
+        return self._sessions()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end of the block, or rolls back when it raises."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    def in_use(self) -> int:
+        """Connections checked out of the pool now."""
+        return cast(AsyncAdaptedQueuePool, self.engine.pool).checkedout()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def wait(self) -> None:
+        """Returns once the database answers; DatabaseDownError after `database_wait_s`."""
+        deadline = time.monotonic() + self._settings.database_wait_s
+        while True:
+            try:
+                async with self.engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+            except UNREACHABLE as error:
+                if time.monotonic() > deadline:
+                    raise DatabaseDownError(
+                        f"database: no answer within database_wait_s = {self._settings.database_wait_s:g} s "
+                        f"({error}); start it with `lefleet-server postgres`, or correct database_url"
+                    ) from error
+                await asyncio.sleep(0.25)
+            else:
+                return
+
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(**connection_arguments(self._settings), timeout=10)
+
+
+UNREACHABLE = (OSError, asyncpg.CannotConnectNowError, asyncpg.InvalidCatalogNameError, DBAPIError)
+"""What a connection attempt raises while the database is starting, stopped or full."""
+
+
+def connection_arguments(settings: Settings, database: str | None = None) -> Json:
+    """Keyword arguments for asyncpg.connect; reads the embedded server's place and password when asked."""
+    override: Json = {"database": database} if database else {}
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        return {"dsn": url.replace("postgresql+asyncpg://", "postgresql://", 1)} | override
+    if settings.postgres_dir is not None:
+        return location.read(settings.postgres_dir).connection_arguments() | override
+    raise DatabaseDownError("database: set database_url or postgres_dir in the settings file")

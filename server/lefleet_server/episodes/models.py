@@ -1,0 +1,72 @@
+"""Episodes and the uploads that become them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from lefleet_server.db import Base
+
+_OUTCOMES = "('success', 'failure', 'unknown')"
+
+
+class Episode(Base):
+    """One episode whose file is stored; the row is its receipt."""
+
+    __tablename__ = "episodes"
+    __table_args__ = (
+        CheckConstraint(f"outcome IN {_OUTCOMES}", name="outcome"),
+        CheckConstraint(f"label_outcome IN {_OUTCOMES}", name="label_outcome"),
+        Index("ix_episodes_started", "started_at", "id"),
+        Index("ix_episodes_robot_started", "robot_id", "started_at", "id"),
+        Index("ix_episodes_policy_started", "policy_repo", "started_at", "id"),
+        Index("ix_episodes_result_started", "result", "started_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """UUID in hexadecimal, given by the robot."""
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id"))
+    receipt_id: Mapped[str]
+    sha256: Mapped[str] = mapped_column(unique=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    duration_s: Mapped[float]
+    frames: Mapped[int]
+    frames_dropped: Mapped[int] = mapped_column(BigInteger)
+    fps: Mapped[float]
+    hz_held: Mapped[float]
+    outcome: Mapped[str]
+    """As the robot recorded it."""
+    label_outcome: Mapped[str | None]
+    """As a person judged it."""
+    label_note: Mapped[str | None]
+    result: Mapped[str] = mapped_column(Computed("coalesce(label_outcome, outcome)", persisted=True))
+    """What filters and statistics use: the person's word before the robot's."""
+    interrupted: Mapped[bool]
+    end_reason: Mapped[str]
+    task: Mapped[str]
+    policy_repo: Mapped[str]
+    policy_commit: Mapped[str]
+    policy_digest: Mapped[str]
+    cameras: Mapped[list[str]]
+    meta: Mapped[dict[str, Any]]
+    """The file's other attributes (see docs/episode-format.md)."""
+    image_index: Mapped[dict[str, Any]]
+    """{camera: {offset, stride, bytes_offset}}: byte positions in the file of the pictures and of their lengths."""
+
+
+class Upload(Base):
+    """A file on its way. Its offset is the size of `incoming/<id>`, never a number kept elsewhere."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("uq_uploads_robot_id_sha256", "robot_id", "sha256", unique=True),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"))
+    sha256: Mapped[str]
+    length: Mapped[int] = mapped_column(BigInteger)
+    episode_id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,19 @@
+"""Run by Alembic. The connection comes from lefleet_server.schema; there is no offline mode."""
+
+from alembic import context
+
+from lefleet_server.accounts import models as _accounts
+from lefleet_server.db import Base
+from lefleet_server.episodes import models as _episodes
+from lefleet_server.robots import models as _robots
+
+MODELS = (_accounts, _episodes, _robots)
+"""Imported so that every table is in the metadata."""
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    compare_server_default=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

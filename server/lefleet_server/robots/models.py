@@ -1,0 +1,61 @@
+"""Robots, their credentials, and the last thing each of them said."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, LargeBinary, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from lefleet_server.db import Base
+
+
+class Robot(Base):
+    __tablename__ = "robots"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The robot's name: [a-z0-9][a-z0-9-]{0,62}."""
+    site: Mapped[str] = mapped_column(server_default="")
+    token_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    """SHA-256 of the bearer token; None once revoked."""
+    hw: Mapped[dict[str, Any]]
+    agent_version: Mapped[str]
+    enrolled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EnrolmentCode(Base):
+    """One use, spent by compare-and-swap on `used_at`."""
+
+    __tablename__ = "enrolment_codes"
+
+    code_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    robot_id: Mapped[str]
+    site: Mapped[str] = mapped_column(server_default="")
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class RobotStatus(Base):
+    """The newest heartbeat of a robot: one row that is overwritten, so that the table never grows."""
+
+    __tablename__ = "robot_status"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)  # room for HOT updates of a row rewritten every 5 s
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state: Mapped[str]
+    episode_id: Mapped[str | None]
+    heartbeat: Mapped[dict[str, Any]]
+    """The heartbeat as sent (see robots.schemas.Heartbeat), without its metrics."""
+    metrics: Mapped[str]
+    """The robot's metrics in Prometheus' text format, as sent."""
+
+
+class RobotCamera(Base):
+    """The newest picture of one camera."""
+
+    __tablename__ = "robot_cameras"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    jpeg: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,156 @@
+"""Robots: enrolment, heartbeats, pictures, and what people see of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lefleet_server.accounts.service import audit
+from lefleet_server.db import utc_now
+from lefleet_server.problems import Forbidden, NotFound
+from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus
+from lefleet_server.secret import ROBOT_PREFIX, digest, new_code, new_token
+
+
+@dataclass(frozen=True, slots=True)
+class RobotView:
+    """A robot as people see it: who it is, its last heartbeat, and whether that is recent."""
+
+    robot: Robot
+    status: RobotStatus | None
+    """None until the first heartbeat."""
+    online: bool
+    cameras: tuple[str, ...]
+    """Cameras of which a picture is stored, sorted."""
+
+    @property
+    def state(self) -> str:
+        """`offline` once three heartbeats are missed, else what the robot said."""
+        return self.status.state if self.online and self.status else "offline"
+
+
+async def create_enrolment_code(session: AsyncSession, robot_id: str, site: str, ttl_s: int, actor: str) -> str:
+    """A code that turns into this robot's credential once, within `ttl_s`."""
+    code = new_code()
+    expires_at = utc_now() + timedelta(seconds=ttl_s)
+    session.add(EnrolmentCode(code_hash=digest(code), robot_id=robot_id, site=site, expires_at=expires_at))
+    audit(session, actor, "robot.enrolment-code", f"robot:{robot_id}", {"site": site})
+    return code
+
+
+async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: str, hw: dict[str, Any]) -> str:
+    """Spends the code and returns the robot's new token; a token it had before stops working.
+
+    Raises Forbidden when the code is unknown, used, expired or meant for another robot, without saying which.
+    """
+    now = utc_now()
+    spend = (
+        update(EnrolmentCode)
+        .where(EnrolmentCode.code_hash == digest(code), EnrolmentCode.robot_id == robot_id)
+        .where(EnrolmentCode.used_at.is_(None), EnrolmentCode.expires_at > now)
+        .values(used_at=now)
+        .returning(EnrolmentCode.site)
+    )
+    site = (await session.execute(spend)).scalar_one_or_none()
+    if site is None:
+        raise Forbidden(
+            f"this code does not enrol {robot_id} (wrong, used or expired); "
+            f"make a new one with `lefleet-server enrol-code {robot_id}`",
+            fields=[("code", "not valid for this robot now")],
+        )
+    token = new_token(ROBOT_PREFIX)
+    values = {
+        "site": site,
+        "token_hash": digest(token),
+        "hw": hw,
+        "agent_version": agent_version,
+        "enrolled_at": now,
+    }
+    await session.execute(
+        insert(Robot).values(id=robot_id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
+    )
+    audit(session, f"robot:{robot_id}", "robot.enrolled", f"robot:{robot_id}", {"site": site, "hw": hw})
+    return token
+
+
+async def store_heartbeat(
+    session: AsyncSession, robot_id: str, state: str, episode_id: str | None, heartbeat: dict[str, Any], metrics: str
+) -> None:
+    """Replaces the robot's last heartbeat."""
+    values = {
+        "received_at": func.now(),
+        "state": state,
+        "episode_id": episode_id,
+        "heartbeat": heartbeat,
+        "metrics": metrics,
+    }
+    await session.execute(
+        insert(RobotStatus)
+        .values(robot_id=robot_id, **values)
+        .on_conflict_do_update(index_elements=["robot_id"], set_=values)
+    )
+
+
+async def store_picture(session: AsyncSession, robot_id: str, camera: str, jpeg: bytes) -> None:
+    """Replaces the camera's last picture."""
+    values = {"jpeg": jpeg, "received_at": func.now()}
+    await session.execute(
+        insert(RobotCamera)
+        .values(robot_id=robot_id, name=camera, **values)
+        .on_conflict_do_update(index_elements=["robot_id", "name"], set_=values)
+    )
+
+
+async def picture(session: AsyncSession, robot_id: str, camera: str) -> RobotCamera:
+    found = await session.get(RobotCamera, (robot_id, camera))
+    if found is None:
+        raise NotFound(f"robot {robot_id} sent no picture of a camera {camera!r}")
+    return found
+
+
+async def list_robots(session: AsyncSession, offline_after_s: float) -> Sequence[RobotView]:
+    """Every robot, by name."""
+    return await _views(session, offline_after_s)
+
+
+async def get_robot(session: AsyncSession, robot_id: str, offline_after_s: float) -> RobotView:
+    found = await _views(session, offline_after_s, robot_id)
+    if not found:
+        raise NotFound(f"no robot {robot_id!r}")
+    return found[0]
+
+
+def is_online(received_at: datetime | None, now: datetime, offline_after_s: float) -> bool:
+    """Whether the last heartbeat is younger than three intervals."""
+    return received_at is not None and (now - received_at).total_seconds() < offline_after_s
+
+
+async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | None = None) -> list[RobotView]:
+    cameras = (
+        select(func.array_agg(RobotCamera.name))
+        .where(RobotCamera.robot_id == Robot.id)
+        .correlate(Robot)
+        .scalar_subquery()
+    )
+    query = (
+        select(Robot, RobotStatus, cameras, func.now())
+        .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
+        .order_by(Robot.id)
+    )
+    if robot_id is not None:
+        query = query.where(Robot.id == robot_id)
+    rows = (await session.execute(query)).all()
+    # The database's clock stamped the heartbeat, so the database's clock measures its age.
+    return [
+        RobotView(
+            robot,
+            status,
+            is_online(status.received_at if status else None, now, offline_after_s),
+            tuple(sorted(names or ())),
+        )
+        for robot, status, names, now in rows
+    ]

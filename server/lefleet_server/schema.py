@@ -1,0 +1,78 @@
+"""The schema's version: bringing a database up to date, and telling whether it is."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg  # type: ignore[import-untyped]
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from lefleet_server.config import Settings
+from lefleet_server.db import connection_arguments
+from lefleet_server.postgres.location import DATABASE
+
+_LOCK = 0x1EF1EE7
+"""Key of the advisory lock that keeps two migrations apart."""
+
+
+class SchemaError(Exception):
+    """The database's schema is not the one this program was written for."""
+
+
+def head() -> str:
+    """The newest revision this program knows."""
+    return cast(str, ScriptDirectory.from_config(_config()).get_current_head())
+
+
+async def current(engine: AsyncEngine) -> str | None:
+    """The database's revision; None when it has none of our tables."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+
+
+async def require_current(engine: AsyncEngine) -> None:
+    """Raises SchemaError unless the database is at `head`."""
+    found, wanted = await current(engine), head()
+    if found != wanted:
+        raise SchemaError(
+            f"database: schema is at {found or 'nothing'}, this server needs {wanted}; run `lefleet-server migrate`"
+        )
+
+
+async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
+    """Brings the schema to `head`; returns the revisions before and after."""
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        # A migration that cannot get its lock must not queue up behind it everything the running server asks.
+        await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+        return await connection.run_sync(_upgrade)
+
+
+async def ensure_database(settings: Settings) -> None:
+    """Creates the embedded server's database; others are created by whoever runs them."""
+    if settings.postgres_dir is None:
+        return
+    connection = await asyncpg.connect(**connection_arguments(settings, database="postgres"))
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await connection.close()
+
+
+def _upgrade(connection: Connection) -> tuple[str | None, str]:
+    before = MigrationContext.configure(connection).get_current_revision()
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before, head()
+
+
+def _config(**options: Any) -> Config:
+    config = Config(**options)
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

@@ -1,0 +1,16 @@
+"""The finished objects every request works with; built once by create_app."""
+
+from dataclasses import dataclass
+
+from lefleet_server.config import Settings
+from lefleet_server.db import Database
+from lefleet_server.metrics import Metrics
+from lefleet_server.storage import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    settings: Settings
+    db: Database
+    blobs: BlobStore
+    metrics: Metrics
