@@ -1,0 +1,77 @@
+# Two commands do it all: `make demo` and `make test`. Settings: PORT=8000 (the demo uses it and the next two),
+# VENV=.venv (an existing environment may be shared by copies of this repository).
+
+PORT ?= $(shell cat .demo/port 2>/dev/null || echo 8000)
+VENV ?= .venv
+override VENV := $(abspath $(VENV))
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for python in python3 python3.13 python3.12; do \
+	$$python -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && exit; done; echo python3)
+
+export PORT VENV
+# The programs, tests and linters of this copy see this copy's code, also in an environment made for another one.
+export PYTHONPATH := $(CURDIR)/agent:$(CURDIR)/server
+# ansible-lint looks for ansible beside it.
+IN := PATH="$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo stop clean status login test lint format bench requirements environment
+.NOTPARALLEL:
+
+help: ## Show this list
+	@echo "LeFleet: a fleet of SO-101 arms that runs LeRobot policies and records everything it does"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## Bring up a whole fleet on this machine: server, database, two simulated robots, dashboard
+	@command -v $(PYTHON) >/dev/null || { echo "LeFleet: no python3 here; install Python 3.12 or 3.13" >&2; exit 1; }
+	@$(PYTHON) ansible/demo/preflight.py --port "$(PORT)"
+	@$(PYTHON) ansible/demo/environment.py
+	@$(PYTHON) ansible/demo/packages.py demo
+	@cd ansible && $(IN) ansible-playbook -i ../inventory/demo site.yml
+	@$(BIN)/python ansible/demo/welcome.py
+
+stop: ## End the demo and leave no process; its data stays
+	@$(PYTHON) ansible/demo/stop.py
+
+clean: stop ## End the demo and forget its data
+	@rm -rf .demo
+	@echo "Forgot .demo; \`make demo\` starts afresh"
+
+status: ## Show what the demo's programs do
+	@$(BIN)/supervisorctl -c .demo/supervisor/supervisord.conf status || true
+
+login: ## Print a new one-time log-in for the dashboard
+	@$(BIN)/python ansible/demo/welcome.py --login
+
+test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
+	@$(PYTHON) ansible/demo/packages.py test
+	@$(IN) $(BIN)/pytest
+
+lint: environment ## ruff, mypy (strict), ansible-lint (production), the playbooks' syntax
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy agent server
+	cd ansible/demo && $(BIN)/mypy --config-file ../../pyproject.toml .
+	$(IN) ansible-lint
+	cd ansible && $(IN) ansible-playbook -i ../inventory/demo --syntax-check site.yml
+
+format: environment ## Lay out the Python code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: environment ## Measure the figures of docs/benchmarks.md on this machine
+	@$(PYTHON) ansible/demo/packages.py bench
+	@set -e; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --no-annotate
+requirements: environment ## Pin again what the requirements ask for (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) --all-extras agent/pyproject.toml server/pyproject.toml tests/requirements.in \
+		-o tests/requirements.txt
+	$(COMPILE) --all-extras agent/pyproject.toml -c tests/requirements.txt -o agent/requirements.txt
+	$(COMPILE) --all-extras server/pyproject.toml -c tests/requirements.txt -o server/requirements.txt
+	$(COMPILE) ansible/requirements.in -c tests/requirements.txt -o ansible/requirements.txt
+
+environment:
+	@$(PYTHON) ansible/demo/preflight.py
+	@$(PYTHON) ansible/demo/environment.py

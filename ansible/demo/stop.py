@@ -1,0 +1,73 @@
+"""End the demo of this copy of the repository and leave no process. The data stays."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from here import STATE, SUPERVISOR_CONFIG, read_proc, refuse, say, supervisor_pid
+
+SUPERVISOR_S = 90  # robots, server and PostgreSQL end one after the other
+ORPHAN_S = 10
+LOG = SUPERVISOR_CONFIG.with_name("log")
+
+
+def children_of_the_demo() -> list[int]:
+    """Processes of the demo, also those that outlived their supervisor."""
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return [pid for pid in pids if pid != os.getpid() and (is_marked(pid) or is_our_postgres(pid))]
+
+
+def is_marked(pid: int) -> bool:
+    """supervisord gives its programs this variable and their children inherit it."""
+    return b"LEFLEET_SUPERVISOR=" + os.fsencode(SUPERVISOR_CONFIG) in read_proc(pid, "environ").split(b"\0")
+
+
+def is_our_postgres(pid: int) -> bool:
+    """PostgreSQL writes its title over its environment, but stays in its data folder."""
+    try:
+        program = Path(f"/proc/{pid}/exe").readlink().name
+        return program == "postgres" and Path(f"/proc/{pid}/cwd").readlink().is_relative_to(STATE)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def send(signal_number: signal.Signals, pids: Iterable[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal_number)
+        except ProcessLookupError:
+            continue  # it ended by itself, which is what we want
+
+
+def main() -> int:
+    pid = supervisor_pid()
+    if pid:
+        say("Stopping the robots, the server and PostgreSQL")
+        send(signal.SIGTERM, [pid])
+        if not wait_until(lambda: not supervisor_pid(), SUPERVISOR_S):
+            return refuse(f"supervisord (process {pid}) did not end in {SUPERVISOR_S} s; see {LOG}")
+    orphans = children_of_the_demo()
+    if orphans:
+        say(f"Ending {len(orphans)} processes that outlived their supervisor")
+        send(signal.SIGTERM, orphans)
+        if not wait_until(lambda: not children_of_the_demo(), ORPHAN_S):
+            send(signal.SIGKILL, children_of_the_demo())
+            wait_until(lambda: not children_of_the_demo(), ORPHAN_S)
+    say("Stopped; `make demo` goes on with the data" if pid or orphans else "The demo was not running")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
