@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from lefleet_agent import __version__, credential
 from lefleet_agent.config import AgentSettings, ConfigError, load
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.policy import PolicyError
+from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
 from lefleet_agent.robot import RobotError
 
@@ -41,13 +41,8 @@ def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
     from lefleet_agent.wiring import build_session
 
-    settings = load(config)
-    stop = _stop_on_signals()
-    session, close = build_session(settings, stop)
-    try:
+    with build_session(load(config), _stop_on_signals()) as session:
         session.run()
-    finally:
-        close()
 
 
 @app.command()
@@ -71,7 +66,9 @@ def enrol(
     url = str(settings.server_url)
     word = sys.stdin.readline().strip() if code == "-" else code
     if not word:
-        raise typer.BadParameter("the code is empty; run `lefleet-server enrol-code` on the server", param_hint="--code")
+        raise typer.BadParameter(
+            "the code is empty; run `lefleet-server enrol-code` on the server", param_hint="--code"
+        )
     api = ServerApi(url, timeout_s=settings.courier.timeout_s)
     token = api.enrol(word, settings.robot_id, __version__, platform.machine())
     api.close()
@@ -105,17 +102,14 @@ def release_status(config: Config, as_json: Json = False) -> None:
 @app.command()
 def status(config: Config, as_json: Json = False) -> None:
     """What this robot is doing, and what waits for the server."""
-    from lefleet_agent.courier.heartbeat import Report
-    from lefleet_agent.spool import Spool
+    from lefleet_agent.wiring import build_report
 
-    settings = load(config)
-    spool = Spool(settings.state_dir / "spool")
-    values = Report(settings.state_dir, spool, settings.recording.spool_budget_bytes).heartbeat("")
+    values = build_report(load(config)).heartbeat("")
     del values["metrics"]
     if as_json:
         print(json.dumps(values))
         return
-    table = Table(title=settings.robot_id, show_header=False)
+    table = Table(show_header=False)
     for name, value in values.items():
         table.add_row(name, json.dumps(value) if isinstance(value, dict) else str(value))
     console.print(table)
@@ -123,20 +117,14 @@ def status(config: Config, as_json: Json = False) -> None:
 
 def main() -> None:
     """Foreseen failures end with one sentence and exit code 1; wrong usage with 2."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     from lefleet_agent.courier.api import ServerError
+    from lefleet_agent.logs import configure
+
+    configure()
 
     try:
         app()
-    except (ConfigError, NotEnrolledError, ReleaseError, PolicyError, RobotError, ServerError) as error:
+    except (ConfigError, NotEnrolledError, ReleaseError, PolicyError, RobotError, RecorderError, ServerError) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
 

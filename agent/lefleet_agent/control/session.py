@@ -4,7 +4,6 @@ import gc
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
 from threading import Event
 from typing import Any, Protocol
 
@@ -13,14 +12,16 @@ import structlog
 from lefleet_agent import __version__
 from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.loop import ControlLoop
-from lefleet_agent.episode import EpisodeInfo
+from lefleet_agent.episode import CameraImage, EpisodeInfo
 from lefleet_agent.policy import Policy, PolicyError
+from lefleet_agent.recording.sink import RecorderError, RobotState
 from lefleet_agent.release import ReleaseError
 from lefleet_agent.robot import ResettableRobot, RobotError
 
 log = structlog.get_logger()
 
 RETRY_S = 5.0
+PREVIEW_S = 0.5
 
 
 class Releases(Protocol):
@@ -36,10 +37,13 @@ class Recorder(Protocol):
     """What the session needs of the recorder beyond single frames."""
 
     def ensure_alive(self) -> None:
-        """Start it again if it died; between episodes only."""
+        """Start it again if it died; between episodes only. Raises RecorderError."""
 
-    def status(self, values: dict[str, Any]) -> None:
+    def status(self, values: dict[str, Any]) -> bool:
         """Say what the robot is doing. Best effort."""
+
+    def preview(self, images: dict[str, CameraImage]) -> bool:
+        """Show pictures while no episode runs. Best effort."""
 
 
 class Session:
@@ -66,45 +70,63 @@ class Session:
         self._seed = settings.seed
 
     def run(self) -> None:
-        self._status("connecting")
+        self._status(RobotState.CONNECTING)
         self._robot.connect()
         try:
             while not self._stop.is_set():
-                self._stop.wait(self._episode())
+                self._rest(self._episode())
         finally:
             self._robot.disconnect()
+            self._status(RobotState.STOPPED)
 
     def _episode(self) -> float:
         """One episode if everything is there for it; returns how long to rest, seconds."""
-        self._recorder.ensure_alive()
-        if not self._has_room():
-            self._status("spool_full", "the spool's budget is used up by episodes the server does not have yet")
-            return RETRY_S
         try:
+            self._recorder.ensure_alive()
+            if not self._has_room():
+                self._status(
+                    RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget"
+                )
+                return RETRY_S
             policy = self._current_policy()
             seed = self._next_seed()
-            self._status("resetting")
+            self._status(RobotState.RESETTING)
             self._robot.reset(seed)
-        except (ReleaseError, PolicyError, RobotError) as error:
+            self._status(RobotState.RUNNING)
+            reason = self._run(policy, seed)
+        except (ReleaseError, PolicyError, RobotError, RecorderError) as error:
             log.error("no episode", error=str(error))
-            self._status("error", str(error))
+            self._status(RobotState.ERROR, str(error))
             return RETRY_S
-        self._status("running")
+        self._status(RobotState.IDLE, reason)
+        return self._settings.pause_s
+
+    def _run(self, policy: Policy, seed: int) -> str:
         # A collection in the middle of an episode would be a late tick.
         gc.collect()
         gc.disable()
-        ended = self._loop.run(
-            self._info(policy, seed), policy, self._settings.episode_time_limit_s, self._robot.outcome
-        )
-        gc.enable()
+        try:
+            info = self._info(policy, seed)
+            ended = self._loop.run(info, policy, self._settings.episode_time_limit_s, self._robot.outcome)
+        finally:
+            gc.enable()
         log.info("episode ended", outcome=ended.outcome, interrupted=ended.interrupted, reason=ended.reason, seed=seed)
-        self._status("idle", ended.reason)
-        return self._settings.pause_s
+        return ended.reason
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, and keep the live pictures live."""
+        until_s = time.monotonic() + seconds
+        while not self._stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
+            try:
+                self._recorder.preview(self._robot.observe().images)
+            except RobotError as error:
+                log.warning("no live picture", error=str(error))
+            self._stop.wait(min(PREVIEW_S, left_s))
 
     def _current_policy(self) -> Policy:
         """The active release's policy; loaded when the link has changed, so only ever between episodes."""
         if self._policy is None or self._releases.active_digest() != self._policy.info.digest:
-            self._status("loading")
+            self._status(RobotState.LOADING)
             self._policy = self._releases.load()
             log.info("policy loaded", repo=self._policy.info.repo, digest=self._policy.info.digest[:12])
         return self._policy
@@ -129,8 +151,9 @@ class Session:
             seed=seed,
         )
 
-    def _status(self, state: str, detail: str = "") -> None:
-        policy = asdict(self._policy.info) if self._policy else None
-        if policy:
-            del policy["files"]
+    def _status(self, state: RobotState, detail: str = "") -> None:
+        policy = None
+        if self._policy:
+            made_of = self._policy.info
+            policy = {name: getattr(made_of, name) for name in ("repo", "commit", "digest", "type")}
         self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})

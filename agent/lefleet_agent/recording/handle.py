@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from lefleet_agent.episode import RobotInfo
+from lefleet_agent.episode import CameraImage, RobotInfo
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.ring import Ring
 from lefleet_agent.recording.sink import RecorderError, Sink
@@ -84,6 +84,10 @@ class RecorderHandle:
     def status(self, values: Mapping[str, object]) -> bool:
         """As `Sink.status`."""
         return self.sink.status(values)
+
+    def preview(self, images: dict[str, CameraImage]) -> bool:
+        """As `Sink.preview`."""
+        return self.sink.preview(images)
 
     def close(self, wait_s: float = 60.0) -> None:
         """Let the recorder drain the ring and publish, then end it. An episode that did not end becomes interrupted."""

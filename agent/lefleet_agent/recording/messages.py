@@ -26,6 +26,7 @@ def decode_info(data: bytes) -> EpisodeInfo:
     robot, policy = fields["robot"], fields["policy"]
     robot["joint_names"] = tuple(robot["joint_names"])
     robot["joint_units"] = tuple(robot["joint_units"])
+    robot["joint_limits"] = tuple((low, high) for low, high in robot["joint_limits"])
     robot["cameras"] = {name: CameraInfo(**camera) for name, camera in robot["cameras"].items()}
     fields["robot"] = RobotInfo(**robot)
     fields["policy"] = PolicyInfo(**policy) if policy else None

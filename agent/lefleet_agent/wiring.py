@@ -1,0 +1,113 @@
+"""Builds the two processes' objects from the settings. Adapters (robots, policies, HTTP) are named only here."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.clock import SystemClock
+from lefleet_agent.control.loop import ControlLoop
+from lefleet_agent.control.safety import Limits
+from lefleet_agent.control.session import Session
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.courier import Courier
+from lefleet_agent.courier.heartbeat import Report
+from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.credential import Credential
+from lefleet_agent.episode import RobotInfo
+from lefleet_agent.logs import configure
+from lefleet_agent.metrics import CourierMetrics, exposition
+from lefleet_agent.policy import Policy
+from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+from lefleet_agent.release import ReleaseStore
+from lefleet_agent.robot import ResettableRobot
+from lefleet_agent.spool import Spool
+
+
+@contextmanager
+def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Session]:
+    """The control process; its recorder runs until the context ends."""
+    robot = build_robot(settings)
+    budget_bytes = settings.recording.spool_budget_bytes
+    handle = RecorderHandle(
+        RecorderConfig(
+            state_dir=settings.state_dir,
+            robot=robot.info,
+            spool_budget_bytes=budget_bytes,
+            jpeg_quality=settings.recording.jpeg_quality,
+            ring_slots=settings.recording.ring_slots,
+        ),
+        setup=configure,
+    )
+    handle.start()
+    try:
+        limits = build_limits(robot.info, settings)
+        loop = ControlLoop(robot, limits, handle.sink, SystemClock(), settings.control_hz, stop)
+        has_room = partial(build_spool(settings).has_room, budget_bytes)
+        yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, settings, stop)
+    finally:
+        handle.close()
+
+
+def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
+    registry = CollectorRegistry()
+    metrics = CourierMetrics(registry)
+    api = ServerApi(str(settings.server_url), credential.token, settings.courier.timeout_s)
+    uploader = Uploader(
+        api,
+        build_spool(settings),
+        settings.state_dir,
+        settings.courier.upload_chunk_bytes,
+        settings.recording.spool_budget_bytes,
+        counted=metrics.upload_bytes,
+    )
+    return Courier(api, uploader, build_report(settings), partial(exposition, registry), settings.courier, stop)
+
+
+def build_report(settings: AgentSettings) -> Report:
+    return Report(settings.state_dir, build_spool(settings), settings.recording.spool_budget_bytes)
+
+
+def build_spool(settings: AgentSettings) -> Spool:
+    return Spool(settings.state_dir / "spool")
+
+
+def build_robot(settings: AgentSettings) -> ResettableRobot:
+    from lefleet_agent.robots.so101_sim import So101SimRobot
+
+    robot = settings.robot
+    return So101SimRobot(
+        robot_id=settings.robot_id,
+        camera_width=robot.camera_width,
+        camera_height=robot.camera_height,
+        camera_fps=robot.camera_fps,
+        gl=robot.gl,
+        control_hz=settings.control_hz,
+    )
+
+
+def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
+    low, high = np.array(robot.joint_limits, np.float32).T
+    slew = np.full(low.shape, settings.safety.slew_per_s / settings.control_hz, np.float32)
+    return Limits(low, high, slew)
+
+
+class ActivePolicy:
+    """The release store's active policy, loaded with LeRobot."""
+
+    def __init__(self, settings: AgentSettings, robot: RobotInfo) -> None:
+        self._store = ReleaseStore(settings.state_dir / "releases")
+        self._robot = robot
+
+    def active_digest(self) -> str | None:
+        return self._store.active_digest()
+
+    def load(self) -> Policy:
+        from lefleet_agent.policies.lerobot import load
+
+        folder, info = self._store.active()
+        return load(folder, info, self._robot)
