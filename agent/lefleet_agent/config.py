@@ -49,7 +49,6 @@ class Recording(Frozen):
 
 
 class Courier(Frozen):
-    heartbeat_s: float = Field(2.0, gt=0, le=60, description="Time between heartbeats, seconds")
     camera_s: float = Field(1.0, gt=0, le=60, description="Time between live pictures, seconds")
     upload_chunk_bytes: int = Field(4 * 2**20, ge=2**16, le=2**28, description="Bytes of one upload request")
     timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for one answer, seconds")

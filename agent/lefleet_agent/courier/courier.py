@@ -15,6 +15,9 @@ from lefleet_agent.courier.uploads import Uploader
 
 log = structlog.get_logger()
 
+UPLOAD_POLL_S = 0.5
+RETRY_FIRST_S = 0.5
+
 
 class Courier:
     """Runs until `stop` is set. One thread's failure ends them all, so that the supervisor sees it."""
@@ -37,16 +40,19 @@ class Courier:
 
     def run(self) -> None:
         tasks = {
-            "heartbeats": lambda: self._repeat("heartbeat", self._heartbeat, self._settings.heartbeat_s),
-            "pictures": lambda: self._repeat("pictures", self._pictures, self._settings.camera_s),
-            "uploads": lambda: self._repeat("upload", self._uploads, 1.0),
+            "heartbeat": self._heartbeat,
+            "pictures": self._pictures,
+            "upload": self._uploads,
         }
         web = metrics_server(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
         log.info("courier runs", metrics_port=web.server_address[1])
         with ThreadPoolExecutor(len(tasks) + 1, "courier") as pool:
             served = pool.submit(web.serve_forever, 0.2)
             try:
-                done, _ = wait([served, *(pool.submit(task) for task in tasks.values())], return_when=FIRST_COMPLETED)
+                done, _ = wait(
+                    [served, *(pool.submit(self._repeat, what, task) for what, task in tasks.items())],
+                    return_when=FIRST_COMPLETED,
+                )
             finally:
                 self._stop.set()
                 web.shutdown()
@@ -58,29 +64,30 @@ class Courier:
         """Every metric of this robot, Prometheus text format."""
         return self._report.control_metrics() + self._metrics()
 
-    def _heartbeat(self) -> None:
-        self._api.heartbeat(self._report.heartbeat(self.exposition()))
+    def _heartbeat(self) -> float:
+        reply = self._api.heartbeat(self._report.heartbeat(self.exposition()))
+        return float(reply["interval_s"])
 
-    def _pictures(self) -> None:
+    def _pictures(self) -> float:
         for name, jpeg in self._report.previews().items():
             self._api.put_camera(name, jpeg)
+        return self._settings.camera_s
 
-    def _uploads(self) -> None:
-        while not self._stop.is_set() and self._uploader.step():
-            pass
+    def _uploads(self) -> float:
+        return 0.0 if self._uploader.step() else UPLOAD_POLL_S
 
-    def _repeat(self, what: str, action: Callable[[], None], every_s: float) -> None:
-        """Call again and again; the server's troubles only lengthen the pause, up to `retry_max_s`."""
+    def _repeat(self, what: str, action: Callable[[], float]) -> None:
+        """Call again and again with the pause that it asks for; the server's troubles lengthen it to `retry_max_s`."""
         failures = 0
         while not self._stop.is_set():
             try:
-                action()
+                pause_s = action()
                 if failures:
                     log.info("the server answers again", what=what, failures=failures)
-                failures, pause_s = 0, every_s
+                failures = 0
             except (Retryable, Unauthorised, UploadGone, Rejected) as error:
                 failures += 1
-                pause_s = backoff_s(failures, every_s, self._settings.retry_max_s)
+                pause_s = backoff_s(failures, RETRY_FIRST_S, self._settings.retry_max_s)
                 log.warning("will try again", what=what, failures=failures, pause_s=round(pause_s, 1), error=str(error))
             self._stop.wait(pause_s)
 
