@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lefleet_agent import __version__, credential
-from lefleet_agent.config import AgentSettings, ConfigError, load
+from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError
@@ -112,6 +112,19 @@ def status(config: Config, as_json: Json = False) -> None:
     table = Table(show_header=False)
     for name, value in values.items():
         table.add_row(name, json.dumps(value) if isinstance(value, dict) else str(value))
+    console.print(table)
+
+
+@app.command()
+def settings(as_json: Json = False) -> None:
+    """Every setting with its default and what it means."""
+    rows = [dict(zip(("name", "default", "meaning"), row, strict=True)) for row in describe()]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("name", "default", "meaning")
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
 
 

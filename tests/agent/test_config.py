@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
-from lefleet_agent.config import ConfigError, load
+from lefleet_agent.config import ConfigError, describe, load
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "agent-settings.md"
 
 GOOD = {"robot_id": "robot-1", "server_url": "http://127.0.0.1:8000", "state_dir": "/var/lib/lefleet"}
 
@@ -48,3 +52,9 @@ def test_a_missing_file_says_how_to_name_one(tmp_path):
 def test_the_environment_outranks_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("LEFLEET_AGENT_CONTROL_HZ", "50")
     assert load(write(tmp_path, GOOD)).control_hz == 50
+
+
+def test_the_docs_list_every_setting_with_its_default_and_meaning_and_no_other():
+    rows = [f"| `{name}` | `{default}` | {meaning} |" for name, default, meaning in describe()]
+    documented = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    assert documented == rows
