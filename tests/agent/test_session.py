@@ -1,0 +1,169 @@
+from threading import Event
+
+import numpy as np
+import pytest
+
+from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.clock import SystemClock
+from lefleet_agent.control.loop import ControlLoop
+from lefleet_agent.control.safety import Limits
+from lefleet_agent.control.session import Session
+from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
+from lefleet_agent.policies.scripted import ScriptedPolicy
+from lefleet_agent.policy import PolicyError
+from lefleet_agent.recording.sink import RecorderError
+from lefleet_agent.release import ReleaseError
+from lefleet_agent.robot import RobotError
+from lefleet_agent.robots.fake import FakeRobot
+
+
+class Fleet:
+    """Everything a session needs. It stops after `rounds` states of idle, error or spool_full."""
+
+    def __init__(self, rounds: int = 1) -> None:
+        self.stop = Event()
+        self.rounds = rounds
+        self.robot = FakeRobot(succeeds_after=2)
+        self.states: list[tuple[str, str]] = []
+        self.episodes: list[EpisodeInfo] = []
+        self.digest = "a" * 64
+        self.loads: list[str] = []
+        self.load_error: Exception | None = None
+        self.begin_error: Exception | None = None
+        self.room = True
+        self.frames = 0
+        self.previews = 0
+
+    # the release store
+    def active_digest(self) -> str:
+        return self.digest
+
+    def load(self) -> ScriptedPolicy:
+        self.loads.append(self.digest)
+        if self.load_error:
+            raise self.load_error
+        policy = ScriptedPolicy()
+        policy.info = type(policy.info)("lab/act", "c0ffee", self.digest, "act", {})
+        return policy
+
+    # the recorder and its sink
+    def ensure_alive(self) -> None: ...
+
+    def status(self, values) -> bool:
+        self.states.append((values["state"], values["detail"]))
+        if values["state"] in ("idle", "error", "spool_full"):
+            self.rounds -= 1
+            if self.rounds == 0:
+                self.stop.set()
+        return True
+
+    def preview(self, images) -> bool:
+        self.previews += 1
+        return True
+
+    def begin(self, info: EpisodeInfo) -> None:
+        if self.begin_error:
+            raise self.begin_error
+        self.episodes.append(info)
+
+    def add(self, frame: Frame) -> bool:
+        self.frames += 1
+        return True
+
+    def end(self, outcome: Outcome, interrupted: bool, reason: str) -> None:
+        self.ended = (outcome, interrupted, reason)
+
+    def run(self, **changes) -> None:
+        values = {"robot_id": "r", "server_url": "http://127.0.0.1:1", "state_dir": "/nowhere", "pause_s": 0, "seed": 7}
+        settings = AgentSettings(**(values | {"control_hz": 200} | changes))
+        low, high = np.array(self.robot.info.joint_limits, np.float32).T
+        limits = Limits(low, high, np.full(6, 1e3, np.float32))
+        loop = ControlLoop(self.robot, limits, self, SystemClock(), settings.control_hz, self.stop)
+        Session(self.robot, self, loop, self, lambda: self.room, settings, self.stop).run()
+
+
+def test_an_episode_names_its_policy_robot_task_and_scene():
+    fleet = Fleet()
+    fleet.run(task="wave")
+    (info,) = fleet.episodes
+    assert (info.policy.digest, info.task, info.seed, info.robot) == (fleet.digest, "wave", 7, fleet.robot.info)
+    assert fleet.ended == (Outcome.SUCCESS, False, "task done") and fleet.frames == 2
+    assert [state for state, _ in fleet.states] == ["connecting", "loading", "resetting", "running", "idle", "stopped"]
+
+
+def test_scenes_count_up_and_episodes_have_ids_of_their_own():
+    fleet = Fleet(rounds=3)
+    fleet.run()
+    assert [info.seed for info in fleet.episodes] == [7, 8, 9]
+    assert len({info.episode_id for info in fleet.episodes}) == 3
+
+
+def test_a_policy_is_loaded_once_and_again_only_when_the_active_release_changed():
+    fleet = Fleet(rounds=3)
+    begin = fleet.begin
+
+    def change_after_the_second(info):
+        begin(info)
+        if len(fleet.episodes) == 2:
+            fleet.digest = "b" * 64
+
+    fleet.begin = change_after_the_second
+    fleet.run()
+    assert fleet.loads == ["a" * 64, "b" * 64]
+    assert [info.policy.digest[0] for info in fleet.episodes] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize("error", [ReleaseError("no release is active"), PolicyError("no such camera: top")])
+def test_a_policy_that_cannot_run_is_an_error_with_its_sentence_and_no_episode(error):
+    fleet = Fleet()
+    fleet.load_error = error
+    fleet.run()
+    assert fleet.states[-2] == ("error", str(error)) and not fleet.episodes
+
+
+def test_a_full_spool_records_no_new_episode_and_says_so():
+    fleet = Fleet()
+    fleet.room = False
+    fleet.run()
+    assert fleet.states[-2][0] == "spool_full" and not fleet.episodes and not fleet.robot.sent
+
+
+def test_a_recorder_that_cannot_record_is_an_error_and_the_session_goes_on():
+    fleet = Fleet()
+    fleet.begin_error = RecorderError("the recorder does not answer")
+    fleet.run()
+    assert fleet.states[-2] == ("error", "the recorder does not answer") and not fleet.robot.sent
+
+
+def test_a_scene_that_cannot_be_set_up_is_an_error():
+    class Stuck(FakeRobot):
+        def reset(self, seed: int) -> None:
+            raise RobotError("the arm does not reach its start")
+
+    fleet = Fleet()
+    fleet.robot = Stuck()
+    fleet.run()
+    assert fleet.states[-2] == ("error", "the arm does not reach its start")
+
+
+def test_pictures_stay_live_between_episodes():
+    fleet = Fleet(rounds=2)
+    fleet.run(pause_s=0.05)
+    assert fleet.previews > 0
+
+
+def test_the_robot_is_disconnected_whatever_ends_the_session():
+    disconnected = []
+
+    class Broken(FakeRobot):
+        def reset(self, seed: int) -> None:
+            raise ZeroDivisionError
+
+        def disconnect(self) -> None:
+            disconnected.append(True)
+
+    fleet = Fleet()
+    fleet.robot = Broken()
+    with pytest.raises(ZeroDivisionError):
+        fleet.run()
+    assert disconnected
