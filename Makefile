@@ -25,6 +25,7 @@ help: ## Show this list
 
 demo: ## Bring up a whole fleet on this machine: server, database, two simulated robots, dashboard
 	@command -v $(PYTHON) >/dev/null || { echo "LeFleet: no python3 here; install Python 3.12 or 3.13" >&2; exit 1; }
+	@$(PYTHON) ansible/demo/stop.py --orphans
 	@$(PYTHON) ansible/demo/preflight.py --port "$(PORT)"
 	@$(PYTHON) ansible/demo/environment.py
 	@$(PYTHON) ansible/demo/packages.py demo

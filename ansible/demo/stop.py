@@ -1,5 +1,6 @@
 """End the demo of this copy of the repository and leave no process. The data stays."""
 
+import argparse
 import os
 import signal
 import sys
@@ -52,7 +53,12 @@ def send(signal_number: signal.Signals, pids: Iterable[int]) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orphans", action="store_true", help="only what outlived a supervisor that died")
+    only_orphans = parser.parse_args().orphans
     pid = supervisor_pid()
+    if pid and only_orphans:
+        return 0
     if pid:
         say("Stopping the robots, the server and PostgreSQL")
         send(signal.SIGTERM, [pid])
@@ -65,7 +71,8 @@ def main() -> int:
         if not wait_until(lambda: not children_of_the_demo(), ORPHAN_S):
             send(signal.SIGKILL, children_of_the_demo())
             wait_until(lambda: not children_of_the_demo(), ORPHAN_S)
-    say("Stopped; `make demo` goes on with the data" if pid or orphans else "The demo was not running")
+    if not only_orphans:
+        say("Stopped; `make demo` goes on with the data" if pid or orphans else "The demo was not running")
     return 0
 
 
