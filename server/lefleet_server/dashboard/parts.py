@@ -13,8 +13,11 @@ OUTCOME_TONES: dict[str, Tone] = {"success": "good", "failure": "bad", "unknown"
 STATE_TONES: dict[str, Tone] = {
     "running": "live",
     "resetting": "warn",
-    "idle": "",
+    "starting": "warn",
+    "spool_full": "bad",
+    "fault": "bad",
     "error": "bad",
+    "stopped": "off",
     "offline": "off",
 }
 
@@ -23,12 +26,13 @@ _ICONS = {
     '<rect x="4" y="13" width="7" height="7" rx="2"/><rect x="13" y="13" width="7" height="7" rx="2"/>',
     "episodes": '<rect x="3.5" y="5" width="17" height="14" rx="3"/><path d="M10.5 9.2v5.6l4.5-2.8z"/>',
     "theme": '<circle cx="12" cy="12" r="8"/><path d="M12 4v16a8 8 0 0 0 0-16z" fill="currentColor"/>',
-    "logout": '<path d="M10 5H6.5A1.5 1.5 0 0 0 5 6.500v11A1.5 1.5 0 0 0 6.500 19H10M14.500 8.500 18 12l-3.500 3.500M18 12h-8"/>',
+    "logout": '<path d="M10 5H6.5A1.5 1.5 0 0 0 5 6.5v11A1.5 1.5 0 0 0 6.5 19H10"/>'
+    '<path d="M14.5 8.5 18 12l-3.5 3.5M18 12h-8"/>',
     "next": '<path d="m9.500 6.500 5.500 5.500-5.500 5.500"/>',
     "previous": '<path d="M14.500 6.500 9 12l5.500 5.500"/>',
     "download": '<path d="M12 4.500v10M7.800 10.800 12 15l4.200-4.200M5 19.500h14"/>',
-    "arm": '<path d="M4 20h7M7.500 20v-4M7.500 16 6 9.500 13 5l5.500 4.500-2 3.500"/><circle cx="7.500" cy="16" r="1.600"/>'
-    '<circle cx="6" cy="9.500" r="1.600"/><circle cx="13" cy="5" r="1.600"/>',
+    "arm": '<path d="M4 20h7M7.5 20v-4M7.5 16 6 9.5 13 5l5.5 4.5-2 3.5"/><circle cx="7.5" cy="16" r="1.6"/>'
+    '<circle cx="6" cy="9.5" r="1.6"/><circle cx="13" cy="5" r="1.6"/>',
 }
 
 
@@ -121,4 +125,10 @@ def empty(icon_name: str, title: str, text: str) -> ui.element:
 
 
 def outcome_chip(outcome: str) -> Chip:
-    return Chip(outcome.capitalize(), OUTCOME_TONES.get(outcome, "off"))
+    chip = Chip("", "")
+    set_outcome(chip, outcome)
+    return chip
+
+
+def set_outcome(chip: Chip, outcome: str) -> None:
+    chip.set(outcome.capitalize(), OUTCOME_TONES.get(outcome, "off"))

@@ -2,6 +2,7 @@
 
 import "./camera.js";
 import "./time.js";
+import "./when.js";
 
 function switchTheme() {
   const root = document.documentElement;
@@ -28,4 +29,10 @@ document.addEventListener("click", (event) => {
   if (target.hasAttribute("data-theme-switch")) switchTheme();
   else if (target.hasAttribute("data-log-out")) logOut();
   else copy(target);
+});
+
+// An element with data-key="k" is pressed by the key k, unless a person is typing.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+  document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]:not([disabled], .is-off)`)?.click();
 });

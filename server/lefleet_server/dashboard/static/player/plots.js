@@ -140,8 +140,9 @@ export class Plots {
 
   write(tick) {
     this.joints.forEach((joint, i) => {
-      this.heads[i].measured.textContent = joint.measured[tick].toFixed(1);
-      this.heads[i].sent.textContent = `${joint.sent[tick].toFixed(1)}${joint.unit}`;
+      const [measured, sent] = [joint.measured[tick], joint.sent[tick]]; // null where the robot gave no finite number
+      this.heads[i].measured.textContent = measured === null ? "—" : measured.toFixed(1);
+      this.heads[i].sent.textContent = sent === null ? "—" : `${sent.toFixed(1)}${joint.unit}`;
     });
   }
 

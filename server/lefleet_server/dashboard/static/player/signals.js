@@ -4,5 +4,15 @@ const UNITS = { degrees: "°", degree: "°", deg: "°", percent: " %", "%": " %"
 
 /** {times: seconds from the first tick, joints: [{name, unit, measured, sent}], cameras, seqs: {camera: [...]}} */
 export function readSignals(columns) {
-  return columns;
+  return {
+    times: columns.time_s,
+    cameras: Object.keys(columns.image_seq),
+    seqs: columns.image_seq,
+    joints: columns.joint_names.map((name, i) => ({
+      name: name.replace(/\.pos$/, ""),
+      unit: UNITS[columns.joint_units[i]?.toLowerCase()] ?? "",
+      measured: columns.qpos[i],
+      sent: columns.action[i],
+    })),
+  };
 }

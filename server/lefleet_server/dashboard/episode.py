@@ -1,0 +1,98 @@
+"""One episode: its cameras and joints played in step, what it was, and what a person thinks of it."""
+
+from urllib.parse import quote
+
+from nicegui import ui
+from starlette.requests import Request
+
+from lefleet_server import problems
+from lefleet_server.accounts.models import Role
+from lefleet_server.dashboard import queries
+from lefleet_server.dashboard.errors import nothing_here
+from lefleet_server.dashboard.filters import Filters
+from lefleet_server.dashboard.frame import frame
+from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.label import LabelPanel
+from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
+from lefleet_server.dashboard.provenance import build_provenance
+from lefleet_server.episodes import service
+from lefleet_server.episodes.models import Episode
+from lefleet_server.services import Services
+
+LIST = "/episodes"
+
+
+class EpisodeHead:
+    """The title line: which episode, how it ended, where to go from here."""
+
+    def __init__(self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None]) -> None:
+        with box("lf-head", tag="header"):
+            with box("lf-head-text"):
+                with link(filters.address(LIST), "lf-back"):
+                    icon("previous")
+                    Text("Episodes", tag="span")
+                self._build_title(episode)
+                with box("lf-sub"):
+                    Text(f"{episode.task or 'No task'} · ", tag="span")
+                    Time(episode.started_at)
+            with box("lf-actions"):
+                newer, older = neighbours
+                _neighbour(newer, filters, "previous", "Newer episode (K)", "k")
+                _neighbour(older, filters, "next", "Older episode (J)", "j")
+                with link(f"/api/v1/episodes/{episode.id}/file", "lf-button", download=f"{episode.id}.h5"):
+                    icon("download")
+                    Text("HDF5", tag="span")
+
+    def _build_title(self, episode: Episode) -> None:
+        with box("lf-title"):
+            Text(episode.robot_id, tag="h1")
+            with box().style("display: contents"):
+                self._outcome = outcome_chip(episode.result)
+            if episode.interrupted:
+                Chip("Interrupted", "warn", "is-plain")
+
+    def show_outcome(self, episode: Episode) -> None:
+        set_outcome(self._outcome, episode.result)
+
+
+def _neighbour(episode_id: str | None, filters: Filters, icon_name: str, title: str, key: str) -> None:
+    classes = "lf-icon-button" if episode_id else "lf-icon-button is-off"
+    target = filters.address(f"{LIST}/{episode_id}") if episode_id else ""
+    with link(target, classes, title=title, aria_label=title, data_key=key):
+        icon(icon_name)
+
+
+def _build_player(episode: Episode) -> None:
+    base = f"/api/v1/episodes/{quote(episode.id)}"
+    box(
+        "lf-card",
+        tag="lf-player",
+        signals=f"{base}/signals",
+        frames=f"{base}/frames/{{camera}}/{{tick}}.jpg",
+        data_episode=episode.id,
+    )
+
+
+def register(services: Services) -> None:
+    @ui.page(LIST + "/{episode_id}", title="Episode · LeFleet", response_timeout=15)
+    async def page(request: Request, episode_id: str) -> None:
+        filters = Filters.parse(request.query_params).first_page()
+        user = user_on(request)
+        try:
+            async with services.db.session() as session:
+                episode = await service.get_episode(session, episode_id)
+                neighbours = await queries.neighbours(session, filters, episode)
+                judgement = await queries.last_label(session, episode_id)
+        except problems.NotFound:
+            with frame(request, "Episodes"):
+                text = f"No episode has the id {episode_id}. It may have been deleted."
+                nothing_here("There is no such episode", text)
+            return
+        with frame(request, "Episodes", "player/player.js"):
+            top = EpisodeHead(episode, filters, neighbours)
+            with box("lf-episode"):
+                _build_player(episode)
+                with box("lf-side"):
+                    may_label = Role(user.role).covers(Role.OPERATOR)
+                    LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)
+                    build_provenance(episode)

@@ -1,0 +1,157 @@
+"""The table of episodes: filtered, newest first, one page at a time."""
+
+from urllib.parse import quote
+
+from nicegui import ui
+from starlette.requests import Request
+
+from lefleet_server.dashboard import queries
+from lefleet_server.dashboard.filter_bar import FilterBar
+from lefleet_server.dashboard.filters import Filters
+from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
+from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow
+from lefleet_server.dashboard.units import duration, number, repo_name, short_commit
+from lefleet_server.services import Services
+
+PATH = "/episodes"
+_PAGE_ROWS = 25
+_LOOK_FOR_NEW_S = 5.0
+_COLUMNS = (
+    ("Start and end", ""),
+    ("Robot and task", ""),
+    ("Policy", ""),
+    ("Outcome", ""),
+    ("Length", "is-right"),
+    ("Rate", "is-right is-wide"),
+    ("Started", "is-right"),
+    ("", "is-wide"),
+)
+
+
+class Episodes:
+    """One viewer's table."""
+
+    def __init__(self, services: Services, filters: Filters, choices: queries.Choices) -> None:
+        self._services = services
+        self._filters = filters
+        self._top: str | None = None
+        with head("Episodes", "Everything the fleet has recorded, newest first"):
+            self._new = box("lf-button is-primary", tag="button", type="button").on("click", self._show_newest)
+            with self._new:
+                Text("New episodes", tag="span")
+        FilterBar(filters, choices, self._filter)
+        self._table = box("lf-card lf-table")
+        self._pager = box("lf-pager")
+
+    async def refresh(self) -> None:
+        async with self._services.db.session() as session:
+            page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
+        self._new.set_visibility(False)
+        self._top = page.rows[0].id if page.rows and not page.has_newer else None
+        self._table.clear()
+        with self._table:
+            self._build_rows(page)
+        self._pager.clear()
+        with self._pager:
+            self._build_pager(page)
+
+    async def look_for_new(self) -> None:
+        """Offers newer episodes instead of moving the rows under the reader's finger."""
+        if self._filters != self._filters.first_page():
+            return
+        async with self._services.db.session() as session:
+            newest = await queries.newest(session, self._filters)
+        self._new.set_visibility(newest is not None and newest != self._top)
+
+    async def _filter(self, filters: Filters) -> None:
+        self._filters = filters
+        ui.navigate.history.replace(filters.address(PATH))
+        await self.refresh()
+
+    async def _show_newest(self) -> None:
+        await self._filter(self._filters.first_page())
+
+    def _build_rows(self, page: EpisodePage) -> None:
+        if not page.rows:
+            self._build_empty()
+            return
+        with box("lf-row is-header"):
+            for name, classes in _COLUMNS:
+                Text(name, classes)
+        for row in page.rows:
+            build_row(row, self._filters)
+
+    def _build_empty(self) -> None:
+        if self._filters.is_set:
+            text = "Nothing matches these filters. Widen the time, or take a filter away."
+            with empty("episodes", "No such episode", text), link(PATH, "lf-button"):
+                Text("Show all episodes", tag="span")
+        else:
+            text = "An episode appears here a few seconds after a robot has finished and uploaded it."
+            with empty("episodes", "No episodes yet", text), link("/", "lf-button"):
+                Text("Look at the robots", tag="span")
+
+    def _build_pager(self, page: EpisodePage) -> None:
+        if not page.has_newer and not page.has_older:
+            return
+        Text(f"{len(page.rows)} episodes on this page", tag="span")
+        first, last = (page.rows[0].cursor, page.rows[-1].cursor) if page.rows else (None, None)
+        with box():
+            _page_link("Newer", "previous", self._filters.changed(after=first), page.has_newer and first is not None)
+            _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
+
+
+def build_row(row: EpisodeRow, filters: Filters) -> None:
+    """One episode as a link to its page."""
+    target = filters.first_page().address(f"{PATH}/{row.id}")
+    with link(target, "lf-row", data_episode=row.id):
+        _build_thumbnails(row)
+        with box("lf-cell lf-cell-robot"):
+            Text(row.robot_id, "lf-cell-main lf-cut")
+            Text(row.task or "No task", "lf-cell-sub lf-cut")
+        with box("lf-cell lf-cell-policy"):
+            Text(repo_name(row.policy_repo) if row.policy_repo else "No policy", "lf-cell-main lf-cut")
+            Text(short_commit(row.policy_commit), "lf-cell-sub lf-mono")
+        with box("lf-cell lf-cell-outcome lf-row-chips"):
+            outcome_chip(row.result)
+            if row.interrupted:
+                Chip("Interrupted", "warn", "is-plain")
+        Text(duration(row.duration_s), "lf-num is-right lf-cell-long")
+        with box("lf-num is-right is-wide lf-cell-long"):
+            Text(f"{number(row.hz_held)} Hz")
+            if row.frames_dropped:
+                Text(f"{row.frames_dropped} dropped", "lf-cell-sub")
+        with box("lf-num is-right lf-muted lf-cell-when"):
+            Time(row.started_at)
+        icon("next").classes("lf-go is-wide")
+
+
+def _build_thumbnails(row: EpisodeRow) -> None:
+    with box("lf-thumbs"):
+        if not row.frames or not row.cameras:
+            return
+        for tick in (0, row.frames - 1):
+            source = f"/api/v1/episodes/{row.id}/frames/{quote(row.cameras[0])}/{tick}.jpg"
+            box(tag="img", src=source, loading="lazy", decoding="async", alt="")
+
+
+def _page_link(name: str, icon_name: str, filters: Filters, possible: bool) -> None:
+    with link(filters.address(PATH), "lf-button" if possible else "lf-button is-off"):
+        if icon_name == "previous":
+            icon(icon_name)
+        Text(name, tag="span")
+        if icon_name == "next":
+            icon(icon_name)
+
+
+def register(services: Services) -> None:
+    @ui.page(PATH, title="Episodes · LeFleet", response_timeout=15)
+    async def page(request: Request) -> None:
+        filters = Filters.parse(request.query_params)
+        async with services.db.session() as session:
+            choices = await queries.choices(session)
+        with frame(request, "Episodes"):
+            episodes = Episodes(services, filters, choices)
+            await episodes.refresh()
+            ui.timer(_LOOK_FOR_NEW_S, episodes.look_for_new, immediate=False)

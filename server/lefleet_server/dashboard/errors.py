@@ -1,0 +1,44 @@
+"""Pages for what went wrong: they say what to do, never what the program was doing."""
+
+import logging
+from http import HTTPStatus
+
+from nicegui import app as nicegui_app
+from nicegui.client import Client
+from nicegui.page import page
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lefleet_server.dashboard.frame import frame
+from lefleet_server.dashboard.guard import is_open
+from lefleet_server.dashboard.parts import Text, empty, link
+
+log = logging.getLogger(__name__)
+
+
+def register() -> None:
+    nicegui_app.exception_handler(HTTPStatus.NOT_FOUND)(_not_found)
+    nicegui_app.on_page_exception(_failed)
+
+
+def nothing_here(title: str, text: str) -> None:
+    """The body of a page whose subject does not exist."""
+    with empty("arm", title, text), link("/", "lf-button"):
+        Text("Back to the fleet", tag="span")
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    if is_open(request.url.path):
+        return Response(status_code=HTTPStatus.NOT_FOUND)  # a script or style, asked for before any log-in
+    with Client(page(""), request=request) as client:
+        client.title = "Not found · LeFleet"
+        with frame(request, ""):
+            nothing_here("There is no such page", f"Nothing is at {request.url.path}. The link may be old.")
+    return client.build_response(request, HTTPStatus.NOT_FOUND)
+
+
+def _failed(error: Exception) -> None:
+    log.error("a page could not be built", exc_info=error)
+    text = "Try again in a moment. If it stays so, the server's log says why."
+    with empty("arm", "This page could not be built", text), link("", "lf-button"):
+        Text("Try again", tag="span")

@@ -1,0 +1,116 @@
+"""Which episodes a page shows. Lives in the URL, so that a view can be kept and sent. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from urllib.parse import urlencode
+
+OUTCOMES = ("success", "failure", "unknown")
+SPANS = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+_WORDS = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the order of episodes: by start, then by id."""
+
+    started_at: datetime
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.started_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}~{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError when `text` was not made by str()."""
+        started_at, _, id_ = text.partition("~")
+        return cls(datetime.strptime(started_at, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC), id_)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """None does not restrict. `before` and `after` are the places of the page; at most one is set."""
+
+    robot: str | None = None
+    policy: str | None = None
+    outcome: str | None = None
+    interrupted: bool | None = None
+    last: str | None = None
+    """One of SPANS: counted back from now, so that a kept link stays about the recent past."""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: Cursor | None = None
+    after: Cursor | None = None
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        """Reads a URL's query. What it cannot read it leaves out: an old link must still show something."""
+        outcome = query.get("outcome")
+        before, after = _cursor(query.get("before")), _cursor(query.get("after"))
+        return cls(
+            robot=query.get("robot") or None,
+            policy=query.get("policy") or None,
+            outcome=outcome if outcome in OUTCOMES else None,
+            interrupted=_WORDS.get(query.get("interrupted", "")),
+            last=query.get("last") if query.get("last") in SPANS else None,
+            since=_instant(query.get("since")),
+            until=_instant(query.get("until")),
+            before=before,
+            after=None if before else after,
+        )
+
+    @property
+    def is_set(self) -> bool:
+        return self.first_page() != Filters()
+
+    def begins(self, now: datetime) -> datetime | None:
+        """The earliest start that matches."""
+        return now - SPANS[self.last] if self.last else self.since
+
+    def first_page(self) -> Self:
+        return replace(self, before=None, after=None)
+
+    def changed(self, **changes: Any) -> Self:
+        """Other filters begin on the first page."""
+        return replace(self.first_page(), **changes)
+
+    def address(self, path: str) -> str:
+        """`path` with these filters as its query."""
+        values = {
+            "robot": self.robot,
+            "policy": self.policy,
+            "outcome": self.outcome,
+            "interrupted": {True: "yes", False: "no", None: None}[self.interrupted],
+            "last": self.last,
+            "since": self.since and _iso(self.since),
+            "until": self.until and _iso(self.until),
+            "before": self.before and str(self.before),
+            "after": self.after and str(self.after),
+        }
+        query = urlencode({name: value for name, value in values.items() if value})
+        return f"{path}?{query}" if query else path
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _cursor(text: str | None) -> Cursor | None:
+    try:
+        return Cursor.parse(text or "")
+    except ValueError:
+        return None

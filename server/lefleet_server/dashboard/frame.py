@@ -1,0 +1,70 @@
+"""What stands around every page: navigation, the person, the theme switch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+from starlette.requests import Request
+
+from lefleet_server.dashboard import assets
+from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.parts import Text, box, icon, link
+
+_SECTIONS = (("Fleet", "/", "fleet"), ("Episodes", "/episodes", "episodes"))
+
+
+@contextmanager
+def frame(request: Request, section: str, *modules: str) -> Iterator[None]:
+    """The page's surroundings; what is built inside goes into the main part. `modules` are scripts it needs."""
+    assets.add_head(*modules)
+    ui.colors(primary="#726bff")
+    ui.dark_mode(request.cookies.get("lefleet_theme") != "light")
+    with box("lf-shell"):
+        _navigation(request, section)
+        with box("lf-main", tag="main"):
+            yield
+
+
+@contextmanager
+def head(title: str, subtitle: str = "") -> Iterator[None]:
+    """The page's title line; what is built inside stands at its right end."""
+    with box("lf-head", tag="header"):
+        with box("lf-head-text"):
+            Text(title, tag="h1")
+            if subtitle:
+                Text(subtitle, "lf-sub")
+        with box("lf-actions"):
+            yield
+
+
+def _navigation(request: Request, section: str) -> None:
+    with box("lf-nav", tag="aside"):
+        with link("/", "lf-brand", aria_label="LeFleet: to the fleet"):
+            ui.html(assets.BRAND, sanitize=False).style("display: contents")
+        with box("lf-links", tag="nav"):
+            for name, target, icon_name in _SECTIONS:
+                entry = link(target, "lf-link")
+                if name == section:
+                    entry.props["aria-current"] = "page"
+                with entry:
+                    icon(icon_name)
+                    Text(name, tag="span")
+        _person(request)
+
+
+def _person(request: Request) -> None:
+    user = user_on(request)
+    with box("lf-nav-foot"):
+        with box("lf-person"):
+            Text(user.username[:2], "lf-avatar")
+            with box("lf-cut"):
+                Text(user.username, "lf-person-name lf-cut")
+                Text(user.role, "lf-person-role")
+        for attribute, icon_name, label in (
+            ("data-theme-switch", "theme", "Switch between dark and light"),
+            ("data-log-out", "logout", "Log out"),
+        ):
+            button = box("lf-icon-button is-quiet", tag="button", type="button", title=label, aria_label=label)
+            button.props[attribute] = ""
+            with button:
+                icon(icon_name)

@@ -1,0 +1,65 @@
+"""Nobody sees a page, or opens its live connection, without being logged in."""
+
+from http import HTTPStatus
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lefleet_server import problems
+from lefleet_server.accounts.models import User
+from lefleet_server.auth import user_of
+from lefleet_server.dashboard.assets import PREFIX
+from lefleet_server.services import Services
+
+LOGIN = "/login"
+_OPEN = (LOGIN, "/favicon.ico")
+_OPEN_FOLDERS = (f"{PREFIX}/", "/_nicegui/")  # scripts and styles, the same for everybody
+
+
+class LoginRequired:
+    """In front of everything NiceGUI serves, so that a new page cannot forget to ask."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        if scope["path"].startswith("/api/"):
+            await _unknown_api(scope["path"])(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        user = await user_of(self._services.db, connection)
+        if user is not None:
+            connection.state.user = user
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 4401, "reason": "log in first"})
+        else:
+            response = RedirectResponse(login_address(connection), status_code=HTTPStatus.SEE_OTHER)
+            await response(scope, receive, send)
+
+
+def is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)
+
+
+def _unknown_api(path: str) -> JSONResponse:
+    """Programs that mistype an address get a problem document, not a log-in page."""
+    return problems.response(problems.NotFound(f"nothing is at {path}; /api/v1/openapi.json lists what is"))
+
+
+def login_address(connection: HTTPConnection) -> str:
+    """The log-in page, which leads back to where the person wanted to go."""
+    target = connection.url.path + (f"?{connection.url.query}" if connection.url.query else "")
+    return LOGIN if target == "/" else f"{LOGIN}?next={quote(target)}"
+
+
+def user_on(request: Request) -> User:
+    """The person for whom a page is being built."""
+    user: User = request.state.user
+    return user

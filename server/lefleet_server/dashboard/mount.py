@@ -1,0 +1,32 @@
+"""Puts the dashboard on the application. The only place that touches NiceGUI's process-wide state."""
+
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from lefleet_server.dashboard import assets, episode, episodes, errors, fleet, login
+from lefleet_server.dashboard.guard import LoginRequired
+from lefleet_server.services import Services
+
+
+def mount(app: FastAPI, services: Services) -> None:
+    """Adds every page below `/`; the API's routes must be there already. Does no I/O but reading its own files.
+
+    Once per process: NiceGUI has one application per process.
+    """
+    assets.serve()
+    login.register()
+    errors.register()
+    for module in (fleet, episodes, episode):
+        module.register(services)
+    nicegui_app.add_middleware(LoginRequired, services=services)
+    ui.run_with(
+        app,
+        title="LeFleet",
+        favicon=assets.STATIC / "logo.svg",
+        dark=True,
+        language="en-US",
+        reconnect_timeout=20,
+        tailwind=False,
+        show_welcome_message=False,
+    )

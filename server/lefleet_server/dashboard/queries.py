@@ -1,0 +1,169 @@
+"""What the pages read beyond the services: totals, choices, pages in both directions, neighbours. Read-only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lefleet_server.accounts.models import AuditEntry
+from lefleet_server.dashboard.filters import Cursor, Filters
+from lefleet_server.db import utc_now
+from lefleet_server.episodes.models import Episode
+from lefleet_server.robots.models import Robot
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Episodes that began since some instant."""
+
+    episodes: int
+    successes: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRow:
+    """One line of the table of episodes."""
+
+    id: str
+    robot_id: str
+    task: str
+    policy_repo: str
+    policy_commit: str
+    result: str
+    label_outcome: str | None
+    interrupted: bool
+    started_at: datetime
+    duration_s: float
+    frames: int
+    frames_dropped: int
+    hz_held: float
+    cameras: list[str]
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.started_at, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodePage:
+    rows: Sequence[EpisodeRow]
+    has_newer: bool
+    has_older: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the filters offer."""
+
+    robots: Sequence[str]
+    policies: Sequence[str]
+
+
+async def day(session: AsyncSession, since: datetime) -> Day:
+    query = select(
+        func.count(),
+        func.count().filter(Episode.result == "success"),
+        func.count().filter(Episode.result == "failure"),
+    ).where(Episode.started_at >= since)
+    return Day(*(await session.execute(query)).one())
+
+
+async def choices(session: AsyncSession) -> Choices:
+    robots = (await session.scalars(select(Robot.id).order_by(Robot.id))).all()
+    return Choices(robots, (await session.scalars(_distinct_policies())).all())
+
+
+async def episode_page(session: AsyncSession, filters: Filters, limit: int) -> EpisodePage:
+    """Up to `limit` episodes, newest first, before or after the filters' cursor."""
+    backwards = filters.after is not None
+    query = _ordered(_matching(filters), newest_first=not backwards)
+    if filters.before is not None:
+        query = query.where(_key(filters.before) > _KEY)
+    if filters.after is not None:
+        query = query.where(_key(filters.after) < _KEY)
+    found = [EpisodeRow(*row) for row in await session.execute(query.limit(limit + 1))]
+    more = len(found) > limit
+    rows = found[:limit]
+    if backwards:
+        return EpisodePage(rows[::-1], has_newer=more, has_older=True)
+    return EpisodePage(rows, has_newer=filters.before is not None, has_older=more)
+
+
+async def newest(session: AsyncSession, filters: Filters) -> str | None:
+    """The id of the newest episode that matches, wherever the page is."""
+    query = _ordered(_matching(filters).with_only_columns(Episode.id), newest_first=True)
+    found: str | None = await session.scalar(query.limit(1))
+    return found
+
+
+async def last_label(session: AsyncSession, episode_id: str) -> Judgement | None:
+    """Who labelled the episode last, and when."""
+    query = (
+        select(AuditEntry.actor, AuditEntry.at)
+        .where(AuditEntry.subject == f"episode:{episode_id}", AuditEntry.action == "episode.labelled")
+        .order_by(AuditEntry.at.desc())
+        .limit(1)
+    )
+    row = (await session.execute(query)).one_or_none()
+    return Judgement(row.actor.removeprefix("user:"), row.at) if row else None
+
+
+async def neighbours(session: AsyncSession, filters: Filters, episode: Episode) -> tuple[str | None, str | None]:
+    """The ids of the next newer and the next older episode that match the filters."""
+    key = _key(Cursor(episode.started_at, episode.id))
+    matching = _matching(filters).with_only_columns(Episode.id)
+    newer = await session.scalar(_ordered(matching, newest_first=False).where(key < _KEY).limit(1))
+    older = await session.scalar(_ordered(matching, newest_first=True).where(key > _KEY).limit(1))
+    return newer, older
+
+
+_KEY = tuple_(Episode.started_at, Episode.id)
+
+
+def _key(cursor: Cursor) -> Any:
+    return tuple_(literal(cursor.started_at), literal(cursor.id))
+
+
+def _ordered(query: Select[Any], newest_first: bool) -> Select[Any]:
+    columns: tuple[Any, ...] = (Episode.started_at, Episode.id)
+    return query.order_by(*(column.desc() if newest_first else column.asc() for column in columns))
+
+
+def _matching(filters: Filters) -> Select[Any]:
+    columns = [getattr(Episode, name) for name in EpisodeRow.__dataclass_fields__]
+    return select(*columns).where(*_conditions(filters))
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if filters.robot:
+        conditions.append(Episode.robot_id == filters.robot)
+    if filters.policy:
+        conditions.append(Episode.policy_repo == filters.policy)
+    if filters.outcome:
+        conditions.append(Episode.result == filters.outcome)
+    if filters.interrupted is not None:
+        conditions.append(Episode.interrupted.is_(filters.interrupted))
+    if begins := filters.begins(utc_now()):
+        conditions.append(Episode.started_at >= begins)
+    if filters.until:
+        conditions.append(Episode.started_at < filters.until)
+    return conditions
+
+
+def _distinct_policies() -> Select[Any]:
+    """Hops from one repo to the next along the index: DISTINCT would read every episode."""
+    hops = select(func.min(Episode.policy_repo).label("repo")).cte("hops", recursive=True)
+    following = select(func.min(Episode.policy_repo)).where(Episode.policy_repo > hops.c.repo).scalar_subquery()
+    hops = hops.union_all(select(following).where(hops.c.repo.is_not(None)))
+    return select(hops.c.repo).where(hops.c.repo.is_not(None))
