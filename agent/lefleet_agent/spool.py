@@ -8,7 +8,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ from lefleet_agent.episode import Outcome
 
 log = structlog.get_logger()
 
+INDEX = "index.sqlite3"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS episodes (
     episode_id      TEXT PRIMARY KEY,
@@ -161,8 +163,8 @@ class Spool:
         return freed
 
     def stats(self) -> SpoolStats:
-        with self._lock:
-            rows = self._connection().execute(
+        with self._using() as database:
+            rows = database.execute(
                 "SELECT state, count(*), sum(bytes) FROM episodes WHERE state <> 'freed' GROUP BY state"
             )
             found: dict[str, tuple[int, int]] = {state: (count, size) for state, count, size in rows}
@@ -186,29 +188,25 @@ class Spool:
         if changed == 1:  # 0: another process freed it at the same time, and logged it
             log.info("episode freed", episode_id=episode.episode_id, bytes=episode.bytes, reason=reason)
 
-    def _connection(self) -> sqlite3.Connection:
-        """Call with the lock held."""
-        if self._database is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(
-                self.folder / "index.sqlite3", timeout=30, autocommit=True, check_same_thread=False
-            )
-            database.row_factory = sqlite3.Row
-            database.execute("PRAGMA journal_mode = WAL")
-            # FULL: a receipt must be on the disk before the file it covers is deleted.
-            database.execute("PRAGMA synchronous = FULL")
-            database.executescript(_SCHEMA)
-            self._database = database
-        return self._database
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._database = self._database or _connect(self.folder)
+                yield self._database
+            except sqlite3.Error as error:
+                raise SpoolError(
+                    f"{self.folder / INDEX}: {error}; if it is damaged, delete it: the recorder makes it anew"
+                ) from error
 
     def _change(self, statement: str, values: tuple[object, ...]) -> int:
         """Run one statement, durably; returns how many rows it changed."""
-        with self._lock:
-            return self._connection().execute(statement, values).rowcount
+        with self._using() as database:
+            return database.execute(statement, values).rowcount
 
     def _episodes(self, clauses: str, *values: str) -> list[SpooledEpisode]:
-        with self._lock:
-            rows = self._connection().execute(f"SELECT * FROM episodes {clauses}", values).fetchall()  # noqa: S608
+        with self._using() as database:
+            rows = database.execute(f"SELECT * FROM episodes {clauses}", values).fetchall()  # noqa: S608
         return [self._entry(row) for row in rows]
 
     def _explain(self, episode_id: str, event: str) -> None:
@@ -229,3 +227,14 @@ class Spool:
             receipt=json.loads(row["receipt"]) if row["receipt"] else None,
             reason=row["reason"],
         )
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    folder.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(folder / INDEX, timeout=30, autocommit=True, check_same_thread=False)
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA journal_mode = WAL")
+    # FULL: a receipt must be on the disk before the file it covers is deleted.
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(_SCHEMA)
+    return database

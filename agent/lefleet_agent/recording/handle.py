@@ -28,7 +28,7 @@ class RecorderConfig:
     ring_slots: int = 32
     sync_period_s: float = 0.8
     """How often the journal goes to the disk: below 1 s, so that a power cut costs a second with the sync included."""
-    retry_period_s: float = 30.0
+    retry_period_s: float = 10.0
     """How long until a publication that failed (a full disk) is tried again."""
 
 
@@ -67,6 +67,7 @@ class RecorderHandle:
         is_ready = ready.fileno() in started
         ready.close()
         if not is_ready:
+            process.kill()
             why = f"exited with {process.exitcode}" if started else f"was not ready within {wait_s} s"
             raise RecorderError(f"the recorder process {why}; its log says more")
         self.sink.attach(ring, process.sentinel)
@@ -101,6 +102,7 @@ class RecorderHandle:
         self._discard()
 
     def _discard(self) -> None:
+        self.sink.detach()
         if self._ring and self._stop:
             self._ring.close()
             self._stop.close()

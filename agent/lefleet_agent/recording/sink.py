@@ -53,6 +53,10 @@ class Sink:
         self._recorder_gone = recorder_gone
         self._forget_images()
 
+    def detach(self) -> None:
+        """There is no ring any more; everything but `attach` raises RecorderError from now on."""
+        self._ring = None
+
     def begin(self, info: EpisodeInfo, wait_s: float = 5.0) -> None:
         """Start an episode. Waits for a slot: call it while the arm rests. Raises RecorderError, then nothing began."""
         if info.robot != self._robot:
@@ -118,6 +122,7 @@ class Sink:
     def _copy_images(self, slot: Slot, images: dict[str, CameraImage]) -> None:
         """Pictures the recorder has not got yet. One that a dropped tick would have carried goes with the next."""
         new = 0
+        sent = list(self._sent_seq)
         stamps = slot.tick["images"]
         for index, camera in self._cameras:
             image = images.get(camera)
@@ -127,9 +132,10 @@ class Sink:
             stamps[index] = (1, image.seq, image.taken_monotonic_ns, image.taken_wall_ns)
             if image.seq != self._sent_seq[index]:
                 np.copyto(slot.images[index], image.rgb)
-                self._sent_seq[index] = image.seq
+                sent[index] = image.seq
                 new |= 1 << index
         slot.header["new_images"] = new
+        self._sent_seq = sent
 
     def _forget_images(self) -> None:
         """The next tick carries every camera's picture: a journal refers to no other journal's."""
@@ -157,7 +163,7 @@ class Sink:
     @property
     def _attached(self) -> Ring:
         if self._ring is None:
-            raise RecorderError("the recorder was not started; call RecorderHandle.start() first")
+            raise RecorderError("the recorder does not run; call RecorderHandle.start() first")
         return self._ring
 
     def _wait_for_slot(self, wait_s: float) -> None:

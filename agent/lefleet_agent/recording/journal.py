@@ -1,0 +1,274 @@
+"""The journal of a running episode: an append-only MCAP file in which every tick lies in a chunk with its own CRC-32.
+
+HDF5 does not survive a power cut; this does. What is needed to go on after one is in docs/episode-format.md. Nothing
+is compressed (pictures are JPEG), and there is no index: it would be written last, so after a crash it is missing.
+
+Channels: `episode` (JSON, first), `tick` (the bytes of `tick_dtype`), `camera/<name>` (a JPEG; the message's sequence
+is the picture's number, and it lies in the chunk of the first tick that saw it), `end` (JSON, last).
+"""
+
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+from mcap.records import Channel, Chunk, Message
+from mcap.stream_reader import breakup_chunk
+from mcap.writer import MCAP0_MAGIC, CompressionType, IndexType, Writer
+
+from lefleet_agent.episode import EpisodeInfo
+from lefleet_agent.recording.files import fsync_folder
+from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info, encode_end, encode_info
+from lefleet_agent.recording.ticks import tick_dtype
+
+SUFFIX = ".mcap"
+_RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
+
+
+class JournalError(Exception):
+    """The journal cannot be written: the message names the file, the system's reason and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One JPEG as it goes into the journal."""
+
+    camera: int
+    """Index in the order of `robot.cameras`."""
+    seq: int
+    taken_wall_ns: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LockedJournal:
+    """A journal that this process alone may publish and delete; the lock goes with the process."""
+
+    path: Path
+    fd: int
+
+    @property
+    def episode_id(self) -> str:
+        return self.path.stem
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def delete(self) -> None:
+        self.path.unlink(missing_ok=True)
+        fsync_folder(self.path.parent)
+
+
+def lock(path: Path) -> LockedJournal | None:
+    """The journal, or None while another process holds it or when it is gone."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return LockedJournal(path, fd)
+
+
+class JournalWriter:
+    """Writes one episode. Every method may raise JournalError; what was written before stays readable."""
+
+    def __init__(self, journal: LockedJournal, info: EpisodeInfo) -> None:
+        self.journal = journal
+        self._file = _AppendFile(journal)
+        # A chunk ends at `flush` only: one tick with its pictures, whole or not there.
+        self._writer = Writer(
+            cast(IO[bytes], self._file),
+            chunk_size=1 << 40,
+            compression=CompressionType.NONE,
+            index_types=IndexType.NONE,
+            repeat_channels=False,
+            repeat_schemas=False,
+            use_statistics=False,
+            use_summary_offsets=False,
+        )
+        self._writer.start(profile="lefleet", library=f"lefleet-agent {info.agent_version}")
+        layout = json.dumps(tick_dtype(info.robot).descr)
+        episode = self._writer.register_channel("episode", "json", 0)
+        self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {"numpy_dtype": layout})
+        self._end = self._writer.register_channel("end", "json", 0)
+        self._cameras = [self._writer.register_channel(f"camera/{name}", "jpeg", 0) for name in info.robot.cameras]
+        self._message(episode, info.started_wall_ns, encode_info(info))
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def create(cls, folder: Path, info: EpisodeInfo) -> "JournalWriter":
+        """Begin `<folder>/<episode_id>.mcap`; it is on the disk when this returns. Raises JournalError."""
+        path = folder / f"{info.episode_id}{SUFFIX}"
+        part = path.with_name(path.name + ".part")
+        try:
+            fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            # Locked before it has its name: nobody recovers a journal that is about to be written.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _failed(path, error) from error
+        try:
+            writer = cls(LockedJournal(path, fd), info)
+            writer.sync()
+            part.rename(path)
+            fsync_folder(folder)
+        except (OSError, JournalError) as error:
+            os.close(fd)
+            part.unlink(missing_ok=True)
+            raise _failed(path, error) from error
+        return writer
+
+    def add(self, tick: bytes, tick_wall_ns: int, pictures: Sequence[Picture]) -> None:
+        """Append one tick (bytes of `tick_dtype`) and the pictures it is the first to see."""
+        for picture in pictures:
+            self._message(self._cameras[picture.camera], picture.taken_wall_ns, picture.jpeg, picture.seq)
+        self._message(self._tick, tick_wall_ns, tick)
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def end(self, end: EpisodeEnd) -> None:
+        """Append how the episode ended; nothing follows."""
+        self._message(self._end, end.ended_wall_ns or 0, encode_end(end))
+        self._writer.finish()  # type: ignore[no-untyped-call]
+        self._file.flush()
+        self.sync()
+
+    def sync(self) -> None:
+        """Return when everything added is on the disk."""
+        try:
+            os.fsync(self.journal.fd)
+        except OSError as error:
+            raise _failed(self.journal.path, error) from error
+
+    def _message(self, channel: int, log_time: int, data: bytes, sequence: int = 0) -> None:
+        self._writer.add_message(channel, log_time=log_time, publish_time=log_time, data=data, sequence=sequence)
+
+
+class _AppendFile:
+    """What MCAP's writer writes to: collects a chunk and appends it whole, or cuts the file back to before it."""
+
+    def __init__(self, journal: LockedJournal) -> None:
+        self._journal = journal
+        self._pending = bytearray()
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        self._pending += data
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size + len(self._pending)
+
+    def flush(self) -> None:
+        chunk = bytes(self._pending)
+        self._pending.clear()
+        written = 0
+        try:
+            while written < len(chunk):
+                written += os.pwrite(self._journal.fd, chunk[written:], self._size + written)
+        except OSError as error:
+            # A torn chunk would hide what comes after it, and its blocks are wanted on a full disk.
+            os.ftruncate(self._journal.fd, self._size)
+            raise _failed(self._journal.path, error) from error
+        self._size += written
+
+
+def _failed(path: Path, error: OSError | JournalError) -> JournalError:
+    if isinstance(error, JournalError):
+        return error
+    return JournalError(f"journal {path.name}: {error.strerror}; free disk space or replace the disk of {path.parent}")
+
+
+type Entry = EpisodeInfo | Picture | bytes | EpisodeEnd
+"""What a journal holds; bytes: one tick."""
+
+
+class JournalReader:
+    """Reads a journal from its start to its end or to the first thing that is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.damage: str | None = None
+        """After iterating: what was wrong and at which byte; None for a journal that is whole, or was just cut short
+        between two chunks."""
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.damage = None
+        with self._path.open("rb") as file:
+            try:
+                yield from self._entries(file)
+            except _DamagedError as error:
+                self.damage = str(error)
+
+    def _entries(self, file: BinaryIO) -> Iterator[Entry]:
+        channels: dict[int, Channel] = {}
+        cameras: dict[str, int] = {}
+        for chunk in _chunks(file):
+            for record in breakup_chunk(chunk):
+                if isinstance(record, Channel):
+                    channels[record.id] = record
+                elif isinstance(record, Message):
+                    entry = _entry(channels, record, cameras)
+                    if isinstance(entry, EpisodeInfo):
+                        cameras = {f"camera/{name}": index for index, name in enumerate(entry.robot.cameras)}
+                    yield entry
+
+
+def _entry(channels: dict[int, Channel], message: Message, cameras: dict[str, int]) -> Entry:
+    try:
+        topic = channels[message.channel_id].topic
+        if topic == "tick":
+            return message.data
+        if topic == "episode":
+            return decode_info(message.data)
+        if topic == "end":
+            return decode_end(message.data)
+        return Picture(cameras[topic], message.sequence, message.log_time, message.data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _DamagedError(f"holds a message that this version cannot read: {error!r}") from error
+
+
+class _DamagedError(Exception):
+    """Where and why reading stopped."""
+
+
+def _chunks(file: BinaryIO) -> Iterator[Chunk]:
+    """The chunks with a right CRC, up to the first record that is not. MCAP's own stream reader passes over zeroes,
+    trusts a length of any size, and checks no chunk whose CRC field reads 0: the frame of each record is read here,
+    its fields by the library."""
+    size = os.fstat(file.fileno()).st_size
+    if file.read(len(MCAP0_MAGIC)) != MCAP0_MAGIC:
+        raise _DamagedError("no MCAP file")
+    while (start := file.tell()) < size:
+        head = file.read(_RECORD_HEAD.size)
+        opcode, length = _RECORD_HEAD.unpack(head) if len(head) == _RECORD_HEAD.size else (0, size)
+        if length > size - file.tell():
+            raise _DamagedError(f"cut off at byte {start} of {size}")
+        body = file.read(length)
+        if opcode == Opcode.CHUNK:
+            yield _chunk(body, start, size)
+        elif opcode == Opcode.DATA_END:
+            return
+        elif opcode != Opcode.HEADER or start != len(MCAP0_MAGIC):
+            raise _DamagedError(f"bad record at byte {start} of {size}")
+
+
+def _chunk(body: bytes, start: int, size: int) -> Chunk:
+    try:
+        chunk: Chunk = Chunk.read(ReadDataStream(BytesIO(body)))
+    except (struct.error, McapError, UnicodeDecodeError, OverflowError) as error:
+        raise _DamagedError(f"bad chunk at byte {start} of {size}") from error
+    if chunk.compression or zlib.crc32(chunk.data) != chunk.uncompressed_crc:
+        raise _DamagedError(f"wrong checksum at byte {start} of {size}")
+    return chunk

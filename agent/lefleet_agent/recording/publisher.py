@@ -1,0 +1,166 @@
+"""Journal -> HDF5 -> spool: durable steps, each of which may be the last before a crash."""
+
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from lefleet_agent.recording import episode_file, journal
+from lefleet_agent.recording.episode_file import NothingRecordedError
+from lefleet_agent.recording.journal import LockedJournal
+from lefleet_agent.recording.messages import EpisodeEnd
+from lefleet_agent.spool import Spool, SpoolStats
+
+log = structlog.get_logger()
+
+type Published = Callable[[str], None]
+"""Told the outcome of each episode that was added to the spool."""
+
+_LOWEST_PRIORITY = 10
+
+
+def publish(locked: LockedJournal, spool: Spool, otherwise: EpisodeEnd | None, published: Published) -> Iterator[str]:
+    """Turn a journal into an episode in the spool; yields after each durable step.
+
+    Started again after a crash anywhere, it goes on: the episode's id names every file and its row. The journal goes
+    last. Raises NothingRecordedError (the journal stays), OSError, SpoolError.
+    """
+    final = spool.folder / f"{locked.episode_id}{episode_file.SUFFIX}"
+    if spool.get(locked.episode_id) is None:
+        if not final.exists():
+            part = final.with_name(final.name + ".part")
+            episode_file.build(locked.path, part, otherwise)
+            yield "built"
+            episode_file.publish(part, final)
+            yield "published"
+        index(final, spool, published)
+        yield "indexed"
+    locked.delete()
+    yield "journal deleted"
+
+
+def index(path: Path, spool: Spool, published: Published) -> None:
+    """Add a whole episode file to the spool; nothing happens when it is already there. Raises OSError, KeyError."""
+    summary = episode_file.read_summary(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    added = spool.add(
+        path.stem,
+        path.name,
+        sha256=digest,
+        size_bytes=path.stat().st_size,
+        outcome=summary.outcome,
+        interrupted=summary.interrupted,
+        ended_wall_ns=summary.ended_wall_ns,
+    )
+    if added:
+        published(summary.outcome)
+        log.info("episode in the spool", episode_id=path.stem, frames=summary.frames, outcome=summary.outcome)
+
+
+class Publisher:
+    """A thread that publishes what it is given and what a crash left behind. It tries again what failed."""
+
+    def __init__(self, journals: Path, spool: Spool, published: Published, retry_period_s: float) -> None:
+        self._journals = journals
+        self._spool = spool
+        self._published = published
+        self._retry_period_s = retry_period_s
+        self._given: queue.Queue[tuple[LockedJournal, EpisodeEnd | None] | None] = queue.Queue()
+        self._pending: list[tuple[LockedJournal, EpisodeEnd | None]] = []
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self.error: str | None = None
+        """Why the last publication failed; None when it succeeded."""
+        self.stats: SpoolStats | None = None
+        """The spool as last seen."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, locked: LockedJournal, otherwise: EpisodeEnd | None = None) -> None:
+        self._given.put((locked, otherwise))
+
+    def finish(self) -> None:
+        """Publish what was submitted, then return. What fails now is recovered at the next start."""
+        self._given.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        # The thread that drains the ring and control itself go first on a busy machine.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        going_on = True
+        self._attempt(self._adopt)
+        while going_on:
+            self._recover()
+            self._publish_pending()
+            self._attempt(self._look)
+            going_on = self._wait()
+        self._publish_pending()
+
+    def _wait(self) -> bool:
+        """Until there is something to publish or to try again; False when no more will come."""
+        try:
+            given = self._given.get(timeout=self._retry_period_s)
+        except queue.Empty:
+            return True
+        if given is None:
+            return False
+        self._pending.append(given)
+        return True
+
+    def _publish_pending(self) -> None:
+        self._pending = [job for job in self._pending if not self._publish(*job)]
+
+    def _publish(self, locked: LockedJournal, otherwise: EpisodeEnd | None) -> bool:
+        """Whether it is done with; otherwise it is tried again later."""
+        try:
+            for _ in publish(locked, self._spool, otherwise, self._published):
+                pass
+        except NothingRecordedError as error:
+            self._set_aside(locked, error)
+        except Exception as error:  # noqa: BLE001 - top of the thread: one bad journal must not hold up the others
+            self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}")
+            return False
+        locked.close()
+        self.error = None
+        return True
+
+    def _set_aside(self, locked: LockedJournal, error: NothingRecordedError) -> None:
+        """An empty journal goes; one whose bytes cannot be read is kept for a person to look at."""
+        log.warning("no episode", episode_id=locked.episode_id, reason=str(error), kept=error.damaged)
+        if error.damaged:
+            locked.path.rename(locked.path.with_suffix(".unreadable"))
+        else:
+            locked.delete()
+
+    def _recover(self) -> None:
+        """Journals that no recorder holds any more: theirs was killed."""
+        for path in sorted(self._journals.glob(f"*{journal.SUFFIX}")):
+            if (locked := journal.lock(path)) is not None:
+                log.warning("recovering an episode", episode_id=locked.episode_id, bytes=path.stat().st_size)
+                self._pending.append((locked, None))
+
+    def _adopt(self) -> None:
+        """Whole episode files that the index does not know: the machine went down between the two."""
+        for path in sorted(self._spool.folder.glob(f"*{episode_file.SUFFIX}")):
+            if self._spool.get(path.stem) is None:
+                self._attempt(partial(index, path, self._spool, self._published))
+
+    def _look(self) -> None:
+        self.stats = self._spool.stats()
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - top of the thread, as above
+            self._fail(f"the spool cannot be used: {error}")
+
+    def _fail(self, message: str) -> None:
+        if message != self.error:  # once, not at every attempt
+            log.exception(message)
+        self.error = message

@@ -1,0 +1,171 @@
+"""How the robot is, once a second, for the courier and for people: `run/control.json`, `run/control.prom` and
+`run/preview/<camera>.jpg`, each replaced as a whole.
+
+control.json, format 1:
+    format, robot_id, wall_ns (when it was written), control_pid, recorder_pid, cameras (names)
+    state, detail, task, policy             as control last told them
+    loop        null, or hz (rate held), lateness_ms_p50, lateness_ms_p99, lateness_ms_max: the last 10 s of an
+                episode's ticks, dropped ones counted in hz; ticks, late: recorded since the recorder started, late
+                meaning by more than half a period
+    episode_id  null between episodes
+    episode     null, or ticks, dropped, started_wall_ns
+    frames_dropped   by control since it started, and by the recorder since it did
+    recording_error  null, or why the last episode could not be recorded or published
+"""
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from lefleet_agent.episode import EpisodeInfo, RobotInfo
+from lefleet_agent.metrics import RecorderMetrics
+from lefleet_agent.recording.files import replace
+from lefleet_agent.recording.ticks import Record
+from lefleet_agent.spool import SpoolStats
+
+log = structlog.get_logger()
+
+FORMAT = 1
+WINDOW_NS = 10 * 10**9
+PREVIEW_PERIOD_NS = 5 * 10**8
+
+
+class Telemetry:
+    """Keeps what is known and writes it down. A full disk delays it and nothing else."""
+
+    def __init__(self, run: Path, robot: RobotInfo, metrics: RecorderMetrics) -> None:
+        self._run = run
+        self._robot = robot
+        self._metrics = metrics
+        self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None}
+        self._info: EpisodeInfo | None = None
+        self._half_period_ns = 0.0
+        self._window: deque[tuple[int, int, int]] = deque()
+        self._ticks = self._late = self._episode_ticks = 0
+        self._dropped = self._dropped_total = 0  # by control: in this episode, since it started
+        self._lost = self._lost_total = 0  # by the disk, likewise
+        self._last_seq: list[int | None] = [None] * len(robot.cameras)
+        self._previewed_ns = [-PREVIEW_PERIOD_NS] * len(robot.cameras)
+        self._trouble = ""
+
+    def status(self, values: dict[str, object]) -> None:
+        self._status |= values
+        self._metrics.state(str(values["state"]))
+        policy = values.get("policy")
+        if isinstance(policy, dict):
+            self._metrics.release(policy)
+
+    def begin(self, info: EpisodeInfo) -> None:
+        self._info = info
+        self._half_period_ns = 0.5e9 / info.fps
+        self._window.clear()
+        self._episode_ticks = self._dropped = self._lost = 0
+        self._last_seq = [None] * len(self._robot.cameras)
+
+    def end(self) -> None:
+        self._info = None
+
+    def dropped(self, total: int) -> None:
+        """How many ticks control dropped since it started."""
+        self._metrics.frames_dropped.inc(total - self._dropped_total)
+        self._dropped_total = total
+
+    def lost(self) -> None:
+        """One more tick that reached the recorder but no disk."""
+        self._lost += 1
+        self._lost_total += 1
+        self._metrics.frames_dropped.inc()
+
+    def tick(self, tick: Record) -> None:
+        lateness_ns, now_ns = int(tick["lateness_ns"]), int(tick["tick_monotonic_ns"])
+        late = lateness_ns > self._half_period_ns
+        self._dropped = int(tick["dropped"])
+        self._ticks += 1
+        self._episode_ticks += 1
+        self._late += late
+        self._metrics.tick(lateness_ns, int(tick["inference_ns"]), late=late)
+        self._window.append((now_ns, int(tick["number"]), lateness_ns))
+        while now_ns - self._window[0][0] > WINDOW_NS:
+            self._window.popleft()
+        for index, camera in enumerate(self._robot.cameras):
+            self._image(index, camera, tick["images"][index], now_ns)
+
+    def _image(self, index: int, camera: str, stamp: np.void, now_ns: int) -> None:
+        if not stamp["seen"]:
+            return
+        seq = int(stamp["seq"])
+        self._metrics.image(camera, now_ns - int(stamp["taken_monotonic_ns"]), new=seq != self._last_seq[index])
+        self._last_seq[index] = seq
+
+    def preview(self, index: int, jpeg: bytes) -> None:
+        """Show this picture unless the last one of its camera is too fresh."""
+        now_ns = time.monotonic_ns()
+        if now_ns - self._previewed_ns[index] >= PREVIEW_PERIOD_NS:
+            self._previewed_ns[index] = now_ns
+            self._replace(self._run / "preview" / f"{list(self._robot.cameras)[index]}.jpg", jpeg)
+
+    def wants_preview(self, index: int) -> bool:
+        return time.monotonic_ns() - self._previewed_ns[index] >= PREVIEW_PERIOD_NS
+
+    def write(self, recording_error: str | None, spool: SpoolStats | None) -> None:
+        if spool:
+            self._metrics.spool_bytes.set(spool.waiting_bytes)
+            self._metrics.spool_episodes.set(spool.waiting_episodes)
+        self._metrics.disk_free(mount_of(self._run), shutil.disk_usage(self._run).free)
+        self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
+        self._replace(self._run / "control.prom", self._metrics.exposition())
+
+    def snapshot(self, recording_error: str | None) -> dict[str, object]:
+        """control.json's content."""
+        info = self._info
+        episode = {"ticks": self._episode_ticks, "dropped": self._dropped + self._lost} if info else None
+        return {
+            "format": FORMAT,
+            "robot_id": self._robot.robot_id,
+            **self._status,
+            "cameras": list(self._robot.cameras),
+            "control_pid": os.getppid(),
+            "recorder_pid": os.getpid(),
+            "loop": self._loop(),
+            "episode_id": info.episode_id if info else None,
+            "episode": episode | {"started_wall_ns": info.started_wall_ns} if info and episode else None,
+            "frames_dropped": self._dropped_total + self._lost_total,
+            "recording_error": recording_error,
+            "wall_ns": time.time_ns(),
+        }
+
+    def _loop(self) -> dict[str, float] | None:
+        if not self._window:
+            return None
+        first, last = self._window[0], self._window[-1]
+        seconds = (last[0] - first[0]) * 1e-9
+        lateness_ms = np.array([lateness_ns for _, _, lateness_ns in self._window]) * 1e-6
+        p50, p99, most = np.percentile(lateness_ms, [50, 99, 100])
+        return {
+            "hz": round((last[1] - first[1]) / seconds, 3) if seconds > 0 else 0.0,
+            "lateness_ms_p50": round(float(p50), 3),
+            "lateness_ms_p99": round(float(p99), 3),
+            "lateness_ms_max": round(float(most), 3),
+            "ticks": self._ticks,
+            "late": self._late,
+        }
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        try:
+            replace(path, data)
+        except OSError as error:
+            trouble = f"{path.name}: {error.strerror}"
+            if trouble != self._trouble:  # once, not every second
+                log.error("cannot write how the robot is", path=str(path), reason=error.strerror)
+            self._trouble = trouble
+
+
+def mount_of(path: Path) -> str:
+    """The mount point that holds this path."""
+    return str(next(folder for folder in [path, *path.absolute().parents] if folder.is_mount()))
