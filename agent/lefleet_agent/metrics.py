@@ -29,7 +29,6 @@ def new_registry() -> CollectorRegistry:
 
 class RecorderMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
         self._ticks = Counter(
             "lefleet_control_ticks",
             "Recorded control ticks; late: by over half a period",
@@ -90,19 +89,17 @@ class RecorderMetrics:
     def disk_free(self, mount: str, free_bytes: int) -> None:
         self._disk_free.labels(mount).set(free_bytes)
 
-    def exposition(self) -> bytes:
-        return generate_latest(self._registry)
-
 
 class CourierMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
         self._upload_bytes = Counter(
             "lefleet_upload_bytes", "Bytes of episodes sent to the server", ["result"], registry=registry
         )
 
-    def uploaded(self, size_bytes: int, result: str) -> None:
+    def upload_bytes(self, size_bytes: int, result: str) -> None:
         self._upload_bytes.labels(result).inc(size_bytes)
 
-    def exposition(self) -> str:
-        return generate_latest(self._registry).decode()
+
+def exposition(registry: CollectorRegistry) -> str:
+    """Prometheus' text format."""
+    return generate_latest(registry).decode()

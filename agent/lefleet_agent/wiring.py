@@ -37,7 +37,6 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
         RecorderConfig(
             state_dir=settings.state_dir,
             robot=robot.info,
-            spool_budget_bytes=budget_bytes,
             jpeg_quality=settings.recording.jpeg_quality,
             ring_slots=settings.recording.ring_slots,
         ),

@@ -119,7 +119,8 @@ def _scan(journal: Path, otherwise: EpisodeEnd | None) -> _Contents:
         raise NothingRecordedError(f"{journal.name} holds no tick: {why}", damaged=reader.damage is not None)
     ticks = np.frombuffer(raw, tick_dtype(info.robot))
     end = end or otherwise or _cut_off(int(ticks[-1]["dropped"]), reader.damage)
-    return _Contents(info, end, ticks, np.array(sizes, np.uint32).reshape(len(sizes), -1))
+    image_bytes = np.array(sizes, np.uint32).reshape(len(sizes), -1) * ticks["images"]["seen"]
+    return _Contents(info, end, ticks, image_bytes)
 
 
 def _cut_off(dropped: int, damage: str | None) -> EpisodeEnd:
@@ -248,15 +249,14 @@ def _write_pictures(fd: int, journal: Path, contents: _Contents, places: dict[st
     cameras = list(contents.info.robot.cameras)
     widths = [max(1, int(column.max())) for column in contents.image_bytes.T]
     starts = [places[f"/observations/images/{camera}"] for camera in cameras]
-    for tick, pictures in enumerate(_seen(journal, len(cameras))):
-        if tick == len(contents.ticks):
-            return
-        for start, width, jpeg in zip(starts, widths, pictures, strict=True):
-            _write(fd, jpeg, start + tick * width)
+    for tick, pictures in enumerate(_pictures(journal, len(cameras))):
+        for camera, jpeg in enumerate(pictures):
+            if contents.image_bytes[tick, camera]:
+                _write(fd, jpeg, starts[camera] + tick * widths[camera])
 
 
-def _seen(journal: Path, cameras: int) -> Iterator[list[bytes]]:
-    """For each tick the picture that each camera showed."""
+def _pictures(journal: Path, cameras: int) -> Iterator[list[bytes]]:
+    """For each tick the newest picture of each camera."""
     current = [b""] * cameras
     for entry in JournalReader(journal):
         if isinstance(entry, Picture):

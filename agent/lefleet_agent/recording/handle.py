@@ -23,7 +23,6 @@ class RecorderConfig:
     state_dir: Path
     """The robot's state folder; the recorder uses journal/, spool/ and run/ in it."""
     robot: RobotInfo
-    spool_budget_bytes: int
     jpeg_quality: int = 90
     ring_slots: int = 32
     sync_period_s: float = 0.8

@@ -40,10 +40,11 @@ def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCoun
     cv2.setNumThreads(1)
     for folder in ("journal", "spool", "run/preview"):
         (config.state_dir / folder).mkdir(parents=True, exist_ok=True)
-    metrics = RecorderMetrics(new_registry())
+    registry = new_registry()
+    metrics = RecorderMetrics(registry)
     journals = config.state_dir / "journal"
     publisher = Publisher(journals, Spool(config.state_dir / "spool"), metrics.episode, config.retry_period_s)
-    telemetry = Telemetry(config.state_dir / "run", config.robot, metrics)
+    telemetry = Telemetry(config.state_dir / "run", config.robot, registry, metrics)
     recorder = Recorder(journals, config, publisher, telemetry)
     parent = multiprocessing.parent_process()
     if parent is None:

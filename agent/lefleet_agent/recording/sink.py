@@ -54,7 +54,7 @@ class Sink:
         self._forget_images()
 
     def detach(self) -> None:
-        """There is no ring any more; everything but `attach` raises RecorderError from now on."""
+        """There is no ring any more; whatever must be recorded raises RecorderError from now on."""
         self._ring = None
 
     def begin(self, info: EpisodeInfo, wait_s: float = 5.0) -> None:
@@ -87,17 +87,18 @@ class Sink:
 
     def status(self, values: Mapping[str, object]) -> bool:
         """Tell what no frame tells: `state` (a RobotState), `detail`, `task`, `policy` (repo, commit, digest, type) or
-        None. Replaces what was told before. False when the ring was full; never waits. ValueError: an unknown state."""
+        None. Replaces what was told before. False when it cannot be told now; never waits. Raises ValueError for an
+        unknown state."""
         RobotState(str(values["state"]))
-        slot = self._attached.claim()
+        slot = self._ring.claim() if self._ring else None
         if slot is None:
             return False
         self._write(slot, Kind.STATUS, json.dumps(dict(values)).encode())
         return True
 
     def preview(self, images: dict[str, CameraImage]) -> bool:
-        """Show these pictures without recording them, while no episode runs; False when the ring was full."""
-        slot = self._attached.claim()
+        """Show these pictures without recording them, while no episode runs; False when they cannot be now."""
+        slot = self._ring.claim() if self._ring else None
         if slot is None:
             return False
         self._copy_images(slot, images)

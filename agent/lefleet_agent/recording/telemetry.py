@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import structlog
+from prometheus_client import CollectorRegistry
 
 from lefleet_agent.episode import EpisodeInfo, RobotInfo
-from lefleet_agent.metrics import RecorderMetrics
+from lefleet_agent.metrics import RecorderMetrics, exposition
 from lefleet_agent.recording.files import replace
 from lefleet_agent.recording.ticks import Record
 from lefleet_agent.spool import SpoolStats
@@ -39,9 +40,10 @@ PREVIEW_PERIOD_NS = 5 * 10**8
 class Telemetry:
     """Keeps what is known and writes it down. A full disk delays it and nothing else."""
 
-    def __init__(self, run: Path, robot: RobotInfo, metrics: RecorderMetrics) -> None:
+    def __init__(self, run: Path, robot: RobotInfo, registry: CollectorRegistry, metrics: RecorderMetrics) -> None:
         self._run = run
         self._robot = robot
+        self._registry = registry
         self._metrics = metrics
         self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None}
         self._info: EpisodeInfo | None = None
@@ -119,7 +121,7 @@ class Telemetry:
             self._metrics.spool_episodes.set(spool.waiting_episodes)
         self._metrics.disk_free(mount_of(self._run), shutil.disk_usage(self._run).free)
         self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
-        self._replace(self._run / "control.prom", self._metrics.exposition())
+        self._replace(self._run / "control.prom", exposition(self._registry).encode())
 
     def snapshot(self, recording_error: str | None) -> dict[str, object]:
         """control.json's content."""
