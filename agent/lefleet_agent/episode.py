@@ -84,11 +84,11 @@ class RobotInfo:
     type: str
     joint_names: tuple[str, ...]
     joint_units: tuple[str, ...]
+    joint_limits: tuple[tuple[float, float], ...]
+    """Lowest and highest target of each joint, in its unit."""
     cameras: dict[str, CameraInfo]
     calibration_fingerprint: str
     simulated: bool
-    joint_limits: tuple[tuple[float, float], ...] = ()
-    """Lowest and highest target of each joint, in its unit."""
     environment_size: int = 0
     """Length of `Observation.environment`; 0 where there is none."""
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from lefleet_agent.config import AgentSettings
+from lefleet_agent.config import AgentSettings, ConfigError
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.safety import Limits
@@ -79,14 +79,12 @@ def build_robot(settings: AgentSettings) -> ResettableRobot:
     from lefleet_agent.robots.so101_sim import So101SimRobot
 
     robot = settings.robot
-    return So101SimRobot(
-        robot_id=settings.robot_id,
-        camera_width=robot.camera_width,
-        camera_height=robot.camera_height,
-        camera_fps=robot.camera_fps,
-        gl=robot.gl,
-        control_hz=settings.control_hz,
-    )
+    try:
+        return So101SimRobot(
+            settings.robot_id, robot.camera_width, robot.camera_height, robot.camera_fps, robot.gl, settings.control_hz
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
