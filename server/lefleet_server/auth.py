@@ -32,7 +32,7 @@ async def user_of(db: Database, connection: HTTPConnection) -> User | None:
 
     Takes any Starlette connection, so pages that are no FastAPI routes can ask too.
     """
-    token = _bearer(connection, USER_PREFIX) or connection.cookies.get(SESSION_COOKIE)
+    token = bearer(connection, USER_PREFIX) or connection.cookies.get(SESSION_COOKIE)
     if not token:
         return None
     query = (
@@ -47,7 +47,7 @@ async def user_of(db: Database, connection: HTTPConnection) -> User | None:
 
 async def robot_of(db: Database, connection: HTTPConnection) -> Robot | None:
     """The robot whose credential came with the request; None when there is none."""
-    token = _bearer(connection, ROBOT_PREFIX)
+    token = bearer(connection, ROBOT_PREFIX)
     if token is None:
         return None
     async with db.session() as session:
@@ -72,7 +72,7 @@ def require_same_origin(request: HTTPConnection) -> None:
 
 
 async def current_user(request: Request, services: ServicesDep) -> User:
-    if _bearer(request, USER_PREFIX) is None:
+    if bearer(request, USER_PREFIX) is None:
         require_same_origin(request)
     user = await user_of(services.db, request)
     if user is None:
@@ -106,6 +106,6 @@ CurrentRobot = Annotated[Robot, Depends(current_robot)]
 Operator = Annotated[User, Depends(require_role(Role.OPERATOR))]
 
 
-def _bearer(connection: HTTPConnection, prefix: str) -> str | None:
+def bearer(connection: HTTPConnection, prefix: str) -> str | None:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" and token.startswith(prefix) else None

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import DateTime, MetaData, text
+from sqlalchemy import DateTime, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from lefleet_server import cluster
 from lefleet_server.config import Settings
-from lefleet_server.postgres import location
 
 type Json = dict[str, Any]
 
@@ -78,13 +77,19 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
-    async def wait(self) -> None:
-        """Returns once the database answers; DatabaseDownError after `database_wait_s`."""
+    async def wait(self, *, maintenance: bool = False) -> None:
+        """Returns once the database answers; DatabaseDownError after `database_wait_s`.
+
+        `maintenance` asks PostgreSQL's own database instead, which is there before ours is made.
+        """
         deadline = time.monotonic() + self._settings.database_wait_s
+        name = "postgres" if maintenance and self._settings.postgres_dir else None
         while True:
             try:
-                async with self.engine.connect() as connection:
-                    await connection.execute(text("SELECT 1"))
+                connection = await asyncpg.connect(**connection_arguments(self._settings, name), timeout=10)
+                await connection.close()
+            except asyncpg.InvalidCatalogNameError as error:
+                raise DatabaseDownError(f"database: {error}; run `lefleet-server migrate`") from error
             except UNREACHABLE as error:
                 if time.monotonic() > deadline:
                     raise DatabaseDownError(
@@ -99,7 +104,7 @@ class Database:
         return await asyncpg.connect(**connection_arguments(self._settings), timeout=10)
 
 
-UNREACHABLE = (OSError, asyncpg.CannotConnectNowError, asyncpg.InvalidCatalogNameError, DBAPIError)
+UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 """What a connection attempt raises while the database is starting, stopped or full."""
 
 
@@ -110,5 +115,5 @@ def connection_arguments(settings: Settings, database: str | None = None) -> Jso
         url = settings.database_url.get_secret_value()
         return {"dsn": url.replace("postgresql+asyncpg://", "postgresql://", 1)} | override
     if settings.postgres_dir is not None:
-        return location.read(settings.postgres_dir).connection_arguments() | override
+        return cluster.read(settings.postgres_dir).connection_arguments() | override
     raise DatabaseDownError("database: set database_url or postgres_dir in the settings file")

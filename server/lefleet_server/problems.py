@@ -1,11 +1,22 @@
-"""Errors that end a request, each with the problem document (RFC 9457) its caller gets.
-
-Plain exceptions: services raise them, handlers.py turns them into responses.
-"""
+"""Errors that end a request, and the problem document (RFC 9457) that every caller gets, whoever raised it."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
 
 TYPE_BASE = "https://lefleet.org/problems/"
 """Problem types are names, not pages: `TYPE_BASE` + a word that programs compare."""
@@ -96,12 +107,106 @@ class NoSpace(Problem):
     kind = "insufficient-storage"
 
 
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `type` is what a program compares, `detail` is for people, `errors` names what to correct."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError]
+
+
 def document(status: HTTPStatus, type_: str, detail: str, fields: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """The JSON body of application/problem+json."""
-    return {
-        "type": type_,
-        "title": status.phrase,
-        "status": int(status),
-        "detail": detail,
-        "errors": [{"field": field, "message": message} for field, message in fields],
-    }
+    return ProblemDocument(
+        type=type_,
+        title=status.phrase,
+        status=int(status),
+        detail=detail,
+        errors=[FieldError(field=field, message=message) for field, message in fields],
+    ).model_dump()
+
+
+def response(problem: Problem) -> JSONResponse:
+    """The answer that tells this problem."""
+    return _answer(problem.status, problem.type, problem.detail, problem.fields, problem.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app's routes a problem document."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DBAPIError, _database)
+    app.add_exception_handler(PoolTimeoutError, _unavailable)
+    app.add_exception_handler(OSError, _unavailable)
+    app.add_exception_handler(ClientDisconnect, _vanished)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    return response(cast(Problem, error))
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    found = cast(RequestValidationError, error).errors()
+    fields = [(_field(each["loc"]), str(each["msg"])) for each in found]
+    detail = "; ".join(f"{field}: {message}" for field, message in fields)
+    return response(Invalid(detail, fields=fields))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    failed = cast(HTTPException, error)
+    status = HTTPStatus(failed.status_code)
+    fields = [("body", failed.detail)] if status == HTTPStatus.BAD_REQUEST else []
+    type_ = TYPE_BASE + status.phrase.lower().replace(" ", "-")
+    return _answer(status, type_, failed.detail, fields, failed.headers)
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    failed = cast(DBAPIError, error)
+    # Class 22 is "data exception", and what the driver cannot encode has no code: a value that PostgreSQL cannot hold.
+    code = getattr(failed.orig, "sqlstate", None) or ""
+    cause = failed.orig.__cause__ if failed.orig else None
+    if code.startswith("22") or (not code and isinstance(cause, ValueError)):
+        return response(Invalid("a value cannot be stored: it is out of range or has characters that are not text"))
+    return await _unavailable(request, error)
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.error("request failed", path=request.url.path, error=repr(error)[:500])
+    return response(
+        Unavailable("the database or the disk does not answer; try again shortly", headers={"Retry-After": "2"})
+    )
+
+
+async def _vanished(request: Request, error: Exception) -> JSONResponse:
+    return response(Problem("the client vanished before its request was complete"))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return _answer(status, TYPE_BASE + "internal", "the server failed at this; its log says why", (), {})
+
+
+def _field(loc: Sequence[Any]) -> str:
+    """`body.loop.hz`, `query.limit`; the class names that pydantic puts in for unions say nothing to a caller."""
+    parts = [str(part) for part in loc if not str(part)[:1].isupper()]
+    return ".".join(parts[1:] if parts[:1] == ["body"] and len(parts) > 1 else parts[-1:])
+
+
+def _answer(
+    status: HTTPStatus,
+    type_: str,
+    detail: str,
+    fields: Sequence[tuple[str, str]],
+    headers: Mapping[str, str] | None,
+) -> JSONResponse:
+    return JSONResponse(document(status, type_, detail, fields), int(status), dict(headers or {}), MEDIA_TYPE)

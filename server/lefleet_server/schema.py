@@ -11,9 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from lefleet_server.cluster import DATABASE
 from lefleet_server.config import Settings
 from lefleet_server.db import connection_arguments
-from lefleet_server.postgres.location import DATABASE
 
 _LOCK = 0x1EF1EE7
 """Key of the advisory lock that keeps two migrations apart."""

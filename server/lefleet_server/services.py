@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
+from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.metrics import Metrics
 from lefleet_server.storage import BlobStore
 
@@ -13,4 +14,5 @@ class Services:
     settings: Settings
     db: Database
     blobs: BlobStore
+    incoming: Incoming
     metrics: Metrics

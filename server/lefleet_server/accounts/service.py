@@ -26,20 +26,22 @@ def audit(session: AsyncSession, actor: str, action: str, subject: str, detail: 
 
 
 async def put_user(session: AsyncSession, username: str, role: Role, password: str | None, actor: str) -> bool:
-    """Creates the account, or gives an existing one this role and (if any) password; says whether it is new."""
+    """Creates the account, or gives an existing one this role and (if any) password; says whether that changed it."""
+    existing = (await session.scalars(select(User).where(User.username == username))).one_or_none()
+    if existing is not None and await _is_same(existing, role, password):
+        return False
     password_hash = await asyncio.to_thread(_HASHER.hash, password) if password is not None else None
     changes: dict[str, Any] = {"role": role.value, "disabled_at": None}
     if password_hash is not None:
         changes["password_hash"] = password_hash
-    existed = await session.scalar(select(User.id).where(User.username == username)) is not None
     await session.execute(
         insert(User)
         .values(username=username, role=role.value, password_hash=password_hash)
         .on_conflict_do_update(index_elements=["username"], set_=changes)
     )
     detail = {"role": role.value, "password": password is not None}
-    audit(session, actor, "user.changed" if existed else "user.added", f"user:{username}", detail)
-    return not existed
+    audit(session, actor, "user.changed" if existing else "user.added", f"user:{username}", detail)
+    return True
 
 
 async def create_login_code(session: AsyncSession, username: str, ttl_s: int, actor: str) -> str:
@@ -108,6 +110,12 @@ async def open_session(session: AsyncSession, user: User, ttl_s: int) -> str:
 
 async def close_session(session: AsyncSession, token: str) -> None:
     await session.execute(delete(LoginSession).where(LoginSession.token_hash == digest(token)))
+
+
+async def _is_same(user: User, role: Role, password: str | None) -> bool:
+    if user.role != role.value or user.disabled_at is not None:
+        return False
+    return password is None or await asyncio.to_thread(_verify, user.password_hash or "", password)
 
 
 def _verify(password_hash: str, password: str) -> bool:

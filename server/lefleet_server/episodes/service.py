@@ -5,15 +5,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
 from lefleet_server.accounts.service import audit
+from lefleet_server.episodes import reader
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
+from lefleet_server.services import Services
 from lefleet_server.storage import BlobStore
+from lefleet_server.threads import in_thread
 
 IMAGE_LENGTH_BYTES = 4
 """Size of one entry of /observations/image_bytes/<camera>, little endian."""
@@ -99,7 +103,14 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
         raise NotFound(f"episode {episode.id} has frames 0 to {episode.frames - 1}, not {index}")
     at = place["bytes_offset"] + IMAGE_LENGTH_BYTES * index
     length = int.from_bytes(await blobs.read(episode.sha256, at, IMAGE_LENGTH_BYTES), "little")
+    if length == 0:
+        raise NotFound(f"{camera} had no picture yet at frame {index} of episode {episode.id}")
     return await blobs.read(episode.sha256, place["offset"] + place["stride"] * index, length)
+
+
+async def signals(services: Services, episode: Episode) -> dict[str, Any]:
+    """The episode's numbers by column (see schemas.Signals)."""
+    return await in_thread(reader.signals, services.blobs.path(episode.sha256))
 
 
 def _encode(last: Episode) -> str:

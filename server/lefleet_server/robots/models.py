@@ -17,7 +17,8 @@ class Robot(Base):
     site: Mapped[str] = mapped_column(server_default="")
     token_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
     """SHA-256 of the bearer token; None once revoked."""
-    hw: Mapped[dict[str, Any]]
+    hw: Mapped[str]
+    """What the robot runs on, in its own words."""
     agent_version: Mapped[str]
     enrolled_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

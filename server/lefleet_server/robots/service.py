@@ -42,7 +42,7 @@ async def create_enrolment_code(session: AsyncSession, robot_id: str, site: str,
     return code
 
 
-async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: str, hw: dict[str, Any]) -> str:
+async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: str, hw: str) -> str:
     """Spends the code and returns the robot's new token; a token it had before stops working.
 
     Raises Forbidden when the code is unknown, used, expired or meant for another robot, without saying which.

@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("site", sa.String(), server_default="", nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=True),
-        sa.Column("hw", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("hw", sa.String(), nullable=False),
         sa.Column("agent_version", sa.String(), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_robots")),

@@ -1,0 +1,245 @@
+"""The server's command line. Exit status: 0 done, 1 cannot be done now, 2 wrong use or wrong settings."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import asyncpg  # type: ignore[import-untyped]
+import typer
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from lefleet_server import __version__, logs
+from lefleet_server.accounts.models import Role
+from lefleet_server.config import ConfigError, Settings, load
+from lefleet_server.db import Database, DatabaseDownError
+from lefleet_server.fields import RobotId, Site, Username
+from lefleet_server.problems import Problem
+
+cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+users = typer.Typer(no_args_is_help=True, help="People who may log in.")
+cli.add_typer(users, name="users")
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The server's settings, YAML.", metavar="FILE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+_CONSOLE = "console"
+
+
+@cli.command()
+def serve(config: ConfigOption) -> None:
+    """Answer robots and people until told to stop."""
+    import uvicorn  # noqa: PLC0415 - with the app it takes a second to load, which the other commands need not pay
+
+    from lefleet_server.app import create_app  # noqa: PLC0415
+
+    settings = _settings(config)
+    _run(settings, _nothing)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+@cli.command()
+def migrate(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Bring the database's schema up to date; does nothing when it is."""
+    from lefleet_server import schema  # noqa: PLC0415
+
+    settings = _settings(config)
+
+    async def work(db: Database) -> tuple[str | None, str]:
+        await schema.ensure_database(settings)
+        return await schema.migrate(db.engine)
+
+    before, after = _run(settings, work, migrating=True)
+    changed = before != after
+    _print(
+        as_json,
+        {"changed": changed, "before": before, "after": after},
+        f"schema {after}" + ("" if changed else " (unchanged)"),
+    )
+
+
+@cli.command()
+def postgres(
+    config: ConfigOption,
+    erase: Annotated[bool, typer.Option("--erase", help="Delete the stopped database and all it holds.")] = False,
+) -> None:
+    """Run the embedded PostgreSQL in the foreground (stop it with SIGINT)."""
+    from lefleet_server import postgres as embedded  # noqa: PLC0415
+
+    settings = _settings(config)
+    if settings.postgres_dir is None:
+        _fail("postgres_dir: is not set, so there is no embedded PostgreSQL to run", status=2)
+    try:
+        if erase:
+            for removed in embedded.erase(settings.postgres_dir):
+                typer.echo(f"removed {removed}")
+            return
+        embedded.run(settings.postgres_dir, settings.postgres_user)
+    except (embedded.PostgresError, OSError) as error:
+        _fail(str(error))
+
+
+@cli.command("enrol-code")
+def enrol_code(
+    robot: str,
+    config: ConfigOption,
+    site: Annotated[str, typer.Option(help="Where the robot stands; a label in lists and metrics.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Print a one-time code with which ROBOT gets its credential."""
+    from lefleet_server.robots import service  # noqa: PLC0415
+
+    _check(RobotId, "ROBOT", robot)
+    _check(Site, "--site", site)
+    settings = _settings(config)
+
+    async def work(db: Database) -> str:
+        async with db.transaction() as session:
+            return await service.create_enrolment_code(session, robot, site, settings.enrol_code_ttl_s, _CONSOLE)
+
+    code = _run(settings, work)
+    _print(as_json, {"robot_id": robot, "code": code, "ttl_s": settings.enrol_code_ttl_s}, code)
+
+
+@cli.command("login-link")
+def login_link(config: ConfigOption, user: str = "admin", as_json: JsonOption = False) -> None:
+    """Print an address that logs USER in, once."""
+    from lefleet_server.accounts import service  # noqa: PLC0415
+
+    settings = _settings(config)
+
+    async def work(db: Database) -> str:
+        async with db.transaction() as session:
+            return await service.create_login_code(session, user, settings.login_code_ttl_s, _CONSOLE)
+
+    url = f"{settings.address}/login?code={_run(settings, work)}"
+    _print(as_json, {"user": user, "url": url, "ttl_s": settings.login_code_ttl_s}, url)
+
+
+@users.command("add")
+def users_add(
+    username: str,
+    config: ConfigOption,
+    role: Annotated[Role, typer.Option(help="What this person may do.")] = Role.VIEWER,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password, `-` for standard input; none: log-in links only.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a person, or change the role and password of one; does nothing when they are so already."""
+    from lefleet_server.accounts import service  # noqa: PLC0415
+
+    _check(Username, "USERNAME", username)
+    password = _password(password_file)
+
+    async def work(db: Database) -> bool:
+        async with db.transaction() as session:
+            return await service.put_user(session, username, role, password, _CONSOLE)
+
+    changed = _run(_settings(config), work)
+    _print(as_json, {"username": username, "role": role.value, "changed": changed}, f"{username} is {role.value}")
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the HTTP API's OpenAPI document (docs/openapi.json)."""
+    from lefleet_server.app import openapi_document  # noqa: PLC0415
+
+    typer.echo(openapi_document(), nl=False)
+
+
+def _settings(config: Path) -> Settings:
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        _fail(str(error), status=2)
+    logs.configure(settings)
+    return settings
+
+
+async def _nothing(db: Database) -> None:
+    """`serve` only wants the database reached and its schema checked."""
+
+
+def _run[R](settings: Settings, work: Callable[[Database], Awaitable[R]], *, migrating: bool = False) -> R:
+    """Waits for the database, does the work, and turns what people can mend into one line and exit status 1."""
+    from lefleet_server import schema  # noqa: PLC0415
+
+    async def main() -> R:
+        db = Database(settings)
+        try:
+            await db.wait(maintenance=migrating)
+            if not migrating:
+                await schema.require_current(db.engine)
+            return await work(db)
+        finally:
+            await db.close()
+
+    try:
+        return asyncio.run(main())
+    except (DatabaseDownError, schema.SchemaError, Problem) as error:
+        _fail(str(error))
+    except (SQLAlchemyError, asyncpg.PostgresError, OSError) as error:
+        _fail(f"database: {error}")
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except OSError as error:
+        _fail(f"--password-file: {path}: {error.strerror}", status=2)
+    password = text.removesuffix("\n")
+    if len(password) < 8:
+        _fail("--password-file: the password has fewer than 8 characters; choose a longer one", status=2)
+    return password
+
+
+def _check(kind: Any, name: str, value: str) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        _fail(f"{name}: {value!r}: {error.errors()[0]['msg']}", status=2)
+
+
+def _print(as_json: bool, values: dict[str, Any], text: str) -> None:
+    typer.echo(json.dumps(values) if as_json else text)
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """LeFleet's server."""
+
+
+def main() -> None:
+    cli()
+
+
+if __name__ == "__main__":
+    main()

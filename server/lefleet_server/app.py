@@ -1,0 +1,113 @@
+"""Builds the whole server from its settings. Building touches nothing; the lifespan does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+
+from lefleet_server import __version__, problems
+from lefleet_server.accounts import routes as accounts
+from lefleet_server.config import Settings
+from lefleet_server.db import Database
+from lefleet_server.episodes import ingest, uploads
+from lefleet_server.episodes import routes as episodes
+from lefleet_server.episodes.incoming import Incoming
+from lefleet_server.metrics import Metrics
+from lefleet_server.middleware import BoundedBody, Observed
+from lefleet_server.operations import routes as operations
+from lefleet_server.robots import routes as robots
+from lefleet_server.services import Services
+from lefleet_server.storage import BlobStore
+
+API = "/api/v1"
+_SWEEP_S = 3600
+log = structlog.get_logger()
+
+
+def build_services(settings: Settings) -> Services:
+    return Services(
+        settings=settings,
+        db=Database(settings),
+        blobs=BlobStore(settings.blobs_dir),
+        incoming=Incoming(settings.incoming_dir, settings.min_free_bytes),
+        metrics=Metrics(),
+    )
+
+
+def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
+    """The application. With `dashboard` once per process only: NiceGUI keeps its app in the module."""
+    services = build_services(settings)
+    app = FastAPI(
+        title="LeFleet",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{API}/openapi.json",
+        responses={
+            "default": {
+                "description": "A problem (RFC 9457)",
+                "model": problems.ProblemDocument,
+                "content": {problems.MEDIA_TYPE: {}},
+            },
+            422: {
+                "description": "A field is wrong; `errors` names it",
+                "model": problems.ProblemDocument,
+                "content": {problems.MEDIA_TYPE: {}},
+            },
+        },
+    )
+    app.state.services = services
+    problems.install(app)
+    app.add_middleware(BoundedBody)
+    app.add_middleware(Observed, metrics=services.metrics)
+    app.include_router(_api())
+    app.include_router(operations.root)
+    if dashboard:
+        # Here, because the pages bring NiceGUI, which the API and its tests do without.
+        from lefleet_server.dashboard import mount  # noqa: PLC0415
+
+        mount(app, services)
+    return app
+
+
+def openapi_document() -> str:
+    """The API's description as committed in docs/openapi.json."""
+    app = create_app(Settings(state_dir=Path("state")), dashboard=False)
+    return json.dumps(app.openapi(), indent=2, sort_keys=True) + "\n"
+
+
+def _api() -> APIRouter:
+    api = APIRouter(prefix=API)
+    for part in (accounts.router, robots.router, episodes.router, uploads.router, operations.router):
+        api.include_router(part)
+    return api
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    for folder in (services.settings.blobs_dir, services.settings.incoming_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    sweeper = asyncio.create_task(_sweep(services))
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeper
+        await services.db.close()
+
+
+async def _sweep(services: Services) -> None:
+    while True:
+        try:
+            await ingest.sweep(services)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("unfinished uploads not looked through; next try in an hour", error=str(error)[:200])
+        await asyncio.sleep(_SWEEP_S)

@@ -1,0 +1,196 @@
+"""From announced upload to stored episode."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lefleet_server.db import utc_now
+from lefleet_server.episodes.incoming import Part
+from lefleet_server.episodes.models import Episode, Upload
+from lefleet_server.episodes.validation import Facts, examine, refused
+from lefleet_server.problems import Conflict, Invalid, Locked, NotFound, Problem, TooLarge, TooMany
+from lefleet_server.services import Services
+from lefleet_server.threads import in_thread
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a robot says before it sends a file."""
+
+    sha256: str
+    episode_id: str
+    length: int
+
+
+async def announce(services: Services, robot_id: str, file: Announcement) -> tuple[Upload, int]:
+    """A new upload, or the unfinished one of the same bytes, and how many of its bytes are here."""
+    settings, incoming = services.settings, services.incoming
+    if file.length > settings.max_upload_bytes:
+        raise TooLarge(
+            f"the file has {file.length} bytes, max_upload_bytes is {settings.max_upload_bytes}",
+            fields=[("Upload-Length", "is too large")],
+        )
+    async with services.db.transaction() as session:
+        await _refuse_stored(session, robot_id, file)
+        upload = await _open_upload(session, robot_id, file, settings.max_open_uploads)
+    offset = await in_thread(incoming.size, upload.id)
+    await in_thread(incoming.require_space, upload.length - (offset or 0))
+    if offset is None:
+        await in_thread(incoming.create, upload.id)
+    return upload, offset or 0
+
+
+async def find(services: Services, robot_id: str, upload_id: str) -> Upload:
+    """The robot's own upload; another robot's is as good as none."""
+    async with services.db.session() as session:
+        upload = await session.get(Upload, upload_id)
+    if upload is None or upload.robot_id != robot_id:
+        raise NotFound(f"no upload {upload_id!r}; begin a new one with POST /api/v1/robot/uploads")
+    return upload
+
+
+async def discard(services: Services, upload: Upload) -> None:
+    """Forgets the upload and its bytes."""
+    async with services.db.transaction() as session:
+        await session.execute(delete(Upload).where(Upload.id == upload.id))
+    await in_thread(services.incoming.remove, upload.id)
+
+
+async def finish(services: Services, upload: Upload, part: Part) -> None:
+    """Checks the complete file and makes it an episode: durable on disk, then in the database.
+
+    A wrong file is discarded before Invalid is raised. Killed anywhere in between, the same bytes sent again
+    complete it.
+    """
+    try:
+        facts = await _check(services, upload, part)
+    except (Invalid, Conflict):
+        await discard(services, upload)
+        raise
+    await in_thread(services.blobs.publish, part.path, upload.sha256)
+    async with services.db.transaction() as session:
+        added = await session.execute(
+            insert(Episode).values(**_row(upload, facts)).on_conflict_do_nothing().returning(Episode.id)
+        )
+        await session.execute(delete(Upload).where(Upload.id == upload.id))
+        new = added.scalar_one_or_none() is not None
+    if new:
+        services.metrics.episodes_received.inc()
+        log.info("episode stored", episode=upload.episode_id, robot=upload.robot_id, bytes=upload.length)
+
+
+async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode:
+    """The robot's own episode with these bytes: the row is the receipt."""
+    query = select(Episode).where(Episode.sha256 == sha256, Episode.robot_id == robot_id)
+    found = (await session.scalars(query)).one_or_none()
+    if found is None:
+        raise NotFound(f"no episode of {robot_id} with SHA-256 {sha256} is stored")
+    return found
+
+
+async def sweep(services: Services) -> None:
+    """Finishes what was complete when the server died; removes what expired or belongs to nothing."""
+    incoming = services.incoming
+    async with services.db.session() as session:
+        uploads = {upload.id: upload for upload in await session.scalars(select(Upload))}
+    expired = set(await in_thread(incoming.idle, services.settings.upload_expiry_s))
+    settled = set(await in_thread(incoming.idle, 60.0))
+    young = utc_now() - timedelta(seconds=60)
+    for upload in uploads.values():
+        size = await in_thread(incoming.size, upload.id)
+        if size == upload.length:
+            await _finish_quietly(services, upload)
+        elif upload.id in expired or (size is None and upload.created_at < young):
+            log.info("unfinished upload removed", upload=upload.id, robot=upload.robot_id, bytes=size)
+            await discard(services, upload)
+    for stray in settled - uploads.keys():
+        await in_thread(incoming.remove, stray)
+
+
+async def _finish_quietly(services: Services, upload: Upload) -> None:
+    try:
+        with services.incoming.locked(upload.id) as part:
+            await finish(services, upload, part)
+    except (Locked, NotFound):
+        log.info("upload is in other hands", upload=upload.id)
+    except Problem as problem:
+        log.warning("complete upload refused", upload=upload.id, robot=upload.robot_id, reason=problem.detail)
+
+
+async def _check(services: Services, upload: Upload, part: Part) -> Facts:
+    found = await in_thread(part.sha256)
+    if found != upload.sha256:
+        message = f"announced {upload.sha256}, received {found}"
+        raise Invalid(f"the bytes are not those announced: sha256: {message}", fields=[("sha256", message)])
+    facts = await examine(part.path, services.settings.validation_timeout_s)
+    said = facts.attributes
+    if said.robot_id != upload.robot_id:
+        raise refused("robot_id", f"the file is of {said.robot_id!r}, the credential of {upload.robot_id!r}")
+    if said.episode_id != upload.episode_id:
+        raise refused("episode_id", f"the file says {said.episode_id}, announced was {upload.episode_id}")
+    async with services.db.session() as session:
+        known = await session.get(Episode, upload.episode_id)
+    if known is not None and known.sha256 != upload.sha256:
+        raise Conflict(
+            f"episode {known.id} is stored with other bytes (SHA-256 {known.sha256}); one episode is one file",
+            fields=[("episode_id", "is stored already, with other bytes")],
+            kind="episode-exists",
+        )
+    return facts
+
+
+async def _refuse_stored(session: AsyncSession, robot_id: str, file: Announcement) -> None:
+    owner = await session.scalar(select(Episode.robot_id).where(Episode.sha256 == file.sha256))
+    if owner == robot_id:
+        raise Conflict(
+            f"these bytes are stored already; GET /api/v1/robot/receipts/{file.sha256}", kind="already-stored"
+        )
+    if owner is not None:
+        raise refused("robot_id", "the file is another robot's")
+
+
+async def _open_upload(session: AsyncSession, robot_id: str, file: Announcement, most: int) -> Upload:
+    mine = select(Upload).where(Upload.robot_id == robot_id)
+    values = {
+        "id": uuid.uuid4().hex,
+        "robot_id": robot_id,
+        "sha256": file.sha256,
+        "length": file.length,
+        "episode_id": file.episode_id,
+    }
+    await session.execute(insert(Upload).values(**values).on_conflict_do_nothing())
+    upload = (await session.scalars(mine.where(Upload.sha256 == file.sha256))).one()
+    if (upload.length, upload.episode_id) != (file.length, file.episode_id):
+        raise Invalid(
+            f"an upload of these bytes is open with length {upload.length} and episode {upload.episode_id}",
+            fields=[("Upload-Length" if upload.length != file.length else "episode_id", "differs from it")],
+        )
+    if (await session.scalar(select(func.count()).select_from(mine.subquery())) or 0) > most:
+        raise TooMany(f"{robot_id} has {most} unfinished uploads; finish or DELETE some", headers={"Retry-After": "60"})
+    return upload
+
+
+def _row(upload: Upload, facts: Facts) -> dict[str, object]:
+    said = facts.attributes
+    same: tuple[str, ...] = ("cameras", "task", "policy_repo", "policy_commit", "policy_digest", "outcome")
+    same += ("interrupted", "end_reason", "frames", "frames_dropped", "fps", "episode_id", "robot_id")
+    row: dict[str, object] = {name: getattr(said, name) for name in same}
+    row["id"] = row.pop("episode_id")
+    return row | {
+        "receipt_id": uuid.uuid4().hex,
+        "sha256": upload.sha256,
+        "bytes": upload.length,
+        "started_at": said.started_at,
+        "ended_at": said.ended_at,
+        "duration_s": max(0.0, (said.ended_wall_ns - said.started_wall_ns) / 1e9),
+        "hz_held": said.control_hz_held,
+        "meta": said.model_extra or {},
+        "image_index": {camera: place.model_dump() for camera, place in facts.image_index.items()},
+    }

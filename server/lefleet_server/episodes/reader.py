@@ -1,0 +1,212 @@
+"""The only module that reads HDF5: checks an episode file (docs/episode-format.md), says what is in it and where.
+
+`python -m lefleet_server.episodes.reader FILE` prints the findings as one JSON object. It runs as its own process with
+limits on memory and time, because a crafted HDF5 file can make the library crash or loop.
+"""
+
+import json
+import math
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+FORMAT = "1"
+_MEMORY_BYTES = 8 << 30
+_CPU_SECONDS = 60
+_OUTCOMES = ("success", "failure", "unknown")
+
+_JSON = ("camera_fingerprints", "policy_files")
+_TIMES = ("monotonic_ns", "wall_ns", "lateness_ns", "inference_ns")
+
+
+class FileError(Exception):
+    """Not an episode file of format 1; `field` is the dataset or attribute that is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Everything the server keeps about the file: {"attributes": {...}, "image_index": {...}}.
+
+    Raises FileError, or whatever HDF5 raises for a file that is none.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        attributes = _attributes(file)
+        if attributes.get("lefleet_format") != FORMAT:
+            raise FileError("lefleet_format", f"is {attributes.get('lefleet_format')!r}, this server reads {FORMAT!r}")
+        ticks = _check_signals(file, attributes)
+        index = {camera: _check_images(file, path, camera, ticks) for camera in attributes["cameras"]}
+    return {"attributes": attributes | {"frames": ticks}, "image_index": index}
+
+
+def signals(path: Path) -> dict[str, Any]:
+    """The numbers of an episode by column, for plots; pictures left out. Values that are not finite become None."""
+    with h5py.File(path, "r", locking=False) as file:
+        ticks = np.asarray(file["time/monotonic_ns"])
+        cameras = _strings(file.attrs["cameras"])
+        return {
+            "frames": len(ticks),
+            "joint_names": _strings(file.attrs["joint_names"]),
+            "joint_units": _strings(file.attrs["joint_units"]),
+            "time_s": _column((ticks - ticks[:1]) / 1e9, 6),
+            "qpos": _columns(file["observations/qpos"]),
+            "action": _columns(file["action"]),
+            "action_requested": _columns(file["action_requested"]),
+            "lateness_ms": _column(np.asarray(file["time/lateness_ns"]) / 1e6),
+            "inference_ms": _column(np.asarray(file["time/inference_ns"]) / 1e6),
+            "image_seq": {c: file[f"observations/image_seq/{c}"][:].tolist() for c in cameras},
+            "image_age_ms": {
+                c: _column((ticks - file[f"observations/image_monotonic_ns/{c}"][:]) / 1e6) for c in cameras
+            },
+        }
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    found = {name: _plain(name, file.attrs[name]) for name in file.attrs}
+    return found | {name: _names(name, found[name]) for name in _JSON if name in found}
+
+
+def _names(name: str, text: Any) -> dict[str, str]:
+    """An attribute that holds a JSON object of strings."""
+    found = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise FileError(name, "must be a JSON object of strings")
+    return {_plain(name, key): _plain(name, value) for key, value in found.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, np.ndarray):
+        return [_plain(name, each) for each in value.tolist()]
+    if isinstance(value, np.generic):
+        return _plain(name, value.item())
+    if isinstance(value, bytes):
+        value = value.decode("utf-8")
+    if isinstance(value, str):
+        value.encode("utf-8")  # h5py passes undecodable bytes on as lone surrogates, which PostgreSQL cannot store
+        if "\x00" in value:
+            raise FileError(name, "contains the character NUL")
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FileError(name, f"is {value}")
+    if isinstance(value, bool | int | float):
+        return value
+    raise FileError(name, f"has a type this server does not know: {type(value).__name__}")
+
+
+def _check_signals(file: h5py.File, attributes: Mapping[str, Any]) -> int:
+    """The number of ticks, the same in every dataset."""
+    for name in ("joint_names", "joint_units", "cameras"):
+        found = attributes.get(name)
+        if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
+            raise FileError(name, "must be an array of strings")
+        if len(set(found)) != len(found) and name != "joint_units":
+            raise FileError(name, "names something twice")
+    joints = len(attributes["joint_names"])
+    ticks = len(_dataset(file, "time/monotonic_ns", "i8", (None,)))
+    if ticks == 0 or attributes.get("frames") != ticks:
+        raise FileError("frames", f"is {attributes.get('frames')}, time/monotonic_ns has {ticks}; at least 1 is needed")
+    for name in _TIMES:
+        _dataset(file, f"time/{name}", "i8", (ticks,))
+    for name in ("observations/qpos", "action", "action_requested"):
+        _dataset(file, name, "f4", (ticks, joints))
+    if attributes.get("outcome") not in _OUTCOMES:
+        raise FileError("outcome", f"is {attributes.get('outcome')!r}, must be one of {', '.join(_OUTCOMES)}")
+    return ticks
+
+
+def _check_images(file: h5py.File, path: Path, camera: str, ticks: int) -> dict[str, int]:
+    """Where the camera's pictures lie in the file, proved by reading them there without HDF5."""
+    if "/" in camera or camera.startswith("."):
+        raise FileError("cameras", f"{camera!r} is not a camera's name")
+    name = f"observations/images/{camera}"
+    images = _dataset(file, name, "u1", (ticks, None))
+    lengths = _dataset(file, f"observations/image_bytes/{camera}", "u4", (ticks,))
+    for column, kind in (("image_seq", "u4"), ("image_monotonic_ns", "i8"), ("image_wall_ns", "i8")):
+        _dataset(file, f"observations/{column}/{camera}", kind, (ticks,))
+    stride = images.shape[1]
+    place = {"offset": images.id.get_offset(), "stride": stride, "bytes_offset": lengths.id.get_offset()}
+    raw = np.memmap(path, np.uint8, "r")
+    sizes = raw[place["bytes_offset"] :][: 4 * ticks].view("<u4").astype(np.int64)
+    if sizes.max() > stride:
+        raise FileError(lengths.name.lstrip("/"), f"says {sizes.max()} bytes, a row of {name} has {stride}")
+    _check_jpegs(raw[place["offset"] :][: ticks * stride].reshape(ticks, stride), sizes, name)
+    return place
+
+
+def _check_jpegs(rows: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64], name: str) -> None:
+    """Every row begins and ends as a JPEG does; a length of 0 means that no picture had come yet."""
+    seen = np.flatnonzero(sizes)
+    if np.any(sizes[seen] < 4):
+        raise FileError(name, f"row {seen[sizes[seen] < 4][0]} is too short for a JPEG")
+    head, tail = rows[seen, :2], np.stack([rows[seen, sizes[seen] - 2], rows[seen, sizes[seen] - 1]], axis=1)
+    whole = (head == (0xFF, 0xD8)).all(axis=1) & (tail == (0xFF, 0xD9)).all(axis=1)
+    if not whole.all():
+        raise FileError(name, f"row {seen[~whole][0]} is not a whole JPEG")
+
+
+def _dataset(file: h5py.File, name: str, kind: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
+    """A dataset of this file's own bytes, in one piece: links out of it could show other files of this machine."""
+    node: Any = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise FileError(name, "is missing")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        raise FileError(name, "is not a dataset")
+    properties = node.id.get_create_plist()
+    if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count():
+        raise FileError(name, "is not stored in one contiguous piece of the file")
+    expected = np.dtype(kind).newbyteorder("<")
+    if node.dtype != expected:
+        raise FileError(name, f"has type {node.dtype}, must be {expected}")
+    if len(node.shape) != len(shape) or any(w is not None and w != s for w, s in zip(shape, node.shape, strict=True)):
+        raise FileError(name, f"has shape {node.shape}, must be {shape}")
+    offset = node.id.get_offset()
+    end = (offset or 0) + node.size * node.dtype.itemsize
+    if (offset is None and node.size) or end > Path(file.filename).stat().st_size:
+        raise FileError(name, "lies outside the file")
+    return node
+
+
+def _strings(values: Any) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _columns(dataset: Any) -> list[list[float | None]]:
+    return [_column(column) for column in np.asarray(dataset).T]
+
+
+def _column(values: npt.NDArray[Any], digits: int = 4) -> list[float | None]:
+    rounded = np.round(values.astype(np.float64), digits)
+    if np.isfinite(rounded).all():
+        return list(rounded.tolist())
+    return [value if np.isfinite(value) else None for value in rounded.tolist()]
+
+
+def _main(path: Path) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        found = inspect(path)
+        signals(path)
+    except FileError as error:
+        found = {"error": {"field": error.field, "message": error.message}}
+    except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: h5py raises anything
+        found = {"error": {"field": "file", "message": f"cannot be read: {type(error).__name__}: {error}"[:500]}}
+    json.dump(found, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))

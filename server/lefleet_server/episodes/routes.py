@@ -1,0 +1,106 @@
+"""Episodes: receipts for robots; finding, looking at and labelling for people."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import AwareDatetime, BaseModel
+
+from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
+from lefleet_server.episodes import ingest, service
+from lefleet_server.episodes.schemas import EpisodeDetail, EpisodeOut, EpisodePage, Label, Outcome, Receipt, Signals
+from lefleet_server.fields import Line, Sha256
+
+router = APIRouter()
+
+_IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+class Which(BaseModel):
+    """Filters of the list; one that is left out does not restrict."""
+
+    robot: Line | None = None
+    policy: Line | None = None
+    outcome: Outcome | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    interrupted: bool | None = None
+
+    def filter(self) -> service.EpisodeFilter:
+        return service.EpisodeFilter(**dict(self))
+
+
+@router.get("/robot/receipts/{sha256}", tags=["uploads"])
+async def get_receipt(sha256: Annotated[Sha256, Path()], robot: CurrentRobot, services: ServicesDep) -> Receipt:
+    """Proof that these bytes are stored durably; 404 as long as they are not."""
+    async with services.db.session() as session:
+        return Receipt.of(await ingest.receipt(session, robot.id, sha256))
+
+
+@router.get("/episodes", tags=["people"])
+async def list_episodes(
+    user: CurrentUser,
+    services: ServicesDep,
+    which: Annotated[Which, Depends()],
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=300)] = None,
+) -> EpisodePage:
+    """Episodes, newest first."""
+    async with services.db.session() as session:
+        page = await service.list_episodes(session, which.filter(), limit, cursor)
+    return EpisodePage(items=[EpisodeOut.model_validate(e) for e in page.items], next_cursor=page.next_cursor)
+
+
+@router.get("/episodes/{episode_id}", tags=["people"])
+async def get_episode(episode_id: str, user: CurrentUser, services: ServicesDep) -> EpisodeDetail:
+    async with services.db.session() as session:
+        return EpisodeDetail.model_validate(await service.get_episode(session, episode_id))
+
+
+@router.get(
+    "/episodes/{episode_id}/frames/{camera}/{index}.jpg",
+    tags=["people"],
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
+async def get_frame(episode_id: str, camera: str, index: int, user: CurrentUser, services: ServicesDep) -> Response:
+    """What a camera saw at a frame."""
+    async with services.db.session() as session:
+        episode = await service.get_episode(session, episode_id)
+    jpeg = await service.frame(services.blobs, episode, camera, index)
+    return Response(jpeg, media_type="image/jpeg", headers=_IMMUTABLE)
+
+
+@router.get("/episodes/{episode_id}/signals", tags=["people"], response_model=Signals)
+async def get_signals(episode_id: str, user: CurrentUser, services: ServicesDep) -> JSONResponse:
+    """The episode's numbers by column."""
+    async with services.db.session() as session:
+        episode = await service.get_episode(session, episode_id)
+    return JSONResponse(await service.signals(services, episode), headers=_IMMUTABLE)
+
+
+@router.get(
+    "/episodes/{episode_id}/file",
+    tags=["people"],
+    response_class=Response,
+    responses={200: {"content": {"application/x-hdf5": {}}}},
+)
+async def get_file(episode_id: str, user: CurrentUser, services: ServicesDep) -> StreamingResponse:
+    """The episode as the robot sent it, HDF5."""
+    async with services.db.session() as session:
+        episode = await service.get_episode(session, episode_id)
+    headers = {
+        "Content-Length": str(episode.bytes),
+        "Content-Disposition": f'attachment; filename="{episode.robot_id}-{episode.id}.h5"',
+        "ETag": f'"{episode.sha256}"',
+    }
+    return StreamingResponse(
+        services.blobs.stream(episode.sha256), media_type="application/x-hdf5", headers=headers | _IMMUTABLE
+    )
+
+
+@router.put("/episodes/{episode_id}/label", tags=["people"])
+async def put_label(episode_id: str, body: Label, user: Operator, services: ServicesDep) -> EpisodeOut:
+    """A person's judgement, which filters and statistics use before the robot's. Kept in the audit log."""
+    async with services.db.transaction() as session:
+        return EpisodeOut.model_validate(await service.set_label(session, user, episode_id, body.outcome, body.note))

@@ -1,0 +1,103 @@
+"""What goes over HTTP about episodes."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lefleet_server.episodes.models import Episode
+from lefleet_server.fields import Text
+
+type Outcome = Literal["success", "failure", "unknown"]
+
+
+class Receipt(BaseModel):
+    """Proof that the server has an episode, durably."""
+
+    receipt_id: str
+    sha256: str
+    episode_id: str
+    bytes: int
+    received_wall_ns: int
+
+    @classmethod
+    def of(cls, episode: Episode) -> Self:
+        return cls(
+            receipt_id=episode.receipt_id,
+            sha256=episode.sha256,
+            episode_id=episode.id,
+            bytes=episode.bytes,
+            received_wall_ns=int(episode.received_at.timestamp() * 1_000_000) * 1000,
+        )
+
+
+class EpisodeOut(BaseModel):
+    """One episode in a list."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    robot_id: str
+    sha256: str
+    bytes: int
+    received_at: datetime
+    started_at: datetime
+    ended_at: datetime
+    duration_s: float
+    frames: int
+    frames_dropped: int
+    fps: float = Field(description="Rate asked for.")
+    hz_held: float = Field(description="Rate held.")
+    outcome: Outcome = Field(description="As the robot recorded it.")
+    label_outcome: Outcome | None = Field(description="As a person judged it.")
+    label_note: str | None
+    result: Outcome = Field(description="The person's judgement, or else the robot's.")
+    interrupted: bool
+    end_reason: str
+    task: str
+    policy_repo: str
+    policy_commit: str
+    policy_digest: str
+    cameras: list[str]
+
+
+class EpisodeDetail(EpisodeOut):
+    """One episode with everything that made it."""
+
+    meta: dict[str, Any] = Field(description="The file's other attributes (docs/episode-format.md).")
+    image_index: dict[str, Any] = Field(
+        description="Per camera: file offset of the first picture, stride, and offset of the lengths (uint32)."
+    )
+
+
+class EpisodePage(BaseModel):
+    items: list[EpisodeOut]
+    next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
+
+
+class Label(BaseModel):
+    """A person's judgement; null takes it back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Outcome | None
+    note: Text | None = None
+
+
+type Column = list[float | None]
+
+
+class Signals(BaseModel):
+    """One list per signal, one entry per frame; null where a value was not finite."""
+
+    frames: int
+    joint_names: list[str]
+    joint_units: list[str]
+    time_s: Column = Field(description="Since the first frame.")
+    qpos: list[Column] = Field(description="One column per joint.")
+    action: list[Column] = Field(description="As sent, one column per joint.")
+    action_requested: list[Column] = Field(description="As the policy asked, one column per joint.")
+    lateness_ms: Column
+    inference_ms: Column
+    image_seq: dict[str, list[int]]
+    image_age_ms: dict[str, Column] = Field(description="Age of the picture when its frame began.")

@@ -1,0 +1,26 @@
+"""Types of what clients send, each with its limits, so that a problem document can name the field."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+INT64_MAX = (1 << 63) - 1
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    return text
+
+
+RobotId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+CameraName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
+Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
+Site = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,63}$")]
+EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(_storable)]
+Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_storable)]
+Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
+Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -1,0 +1,76 @@
+"""What watches the house: liveness, readiness, metrics, and the robots' metrics for Prometheus."""
+
+import ipaddress
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+
+from lefleet_server.auth import ServicesDep, user_of
+from lefleet_server.metrics import CONTENT_TYPE
+from lefleet_server.operations import service
+from lefleet_server.problems import Forbidden
+from lefleet_server.robots import exposition
+
+
+async def _metrics_allowed(request: Request, services: ServicesDep) -> None:
+    if services.settings.metrics_open or _is_this_machine(request) or await user_of(services.db, request):
+        return
+    raise Forbidden("metrics answer this machine only; log in, or set metrics_open")
+
+
+def _is_this_machine(request: Request) -> bool:
+    # uvicorn puts the X-Forwarded-For of a proxy on this machine here, so a proxied stranger is not "this machine".
+    return request.client is None or ipaddress.ip_address(request.client.host).is_loopback
+
+
+root = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], prefix="/metrics", dependencies=[Depends(_metrics_allowed)])
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Readiness(BaseModel):
+    """`ok`, or what is wrong, for each thing the server needs."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+@root.get("/healthz")
+async def healthz() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@root.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+async def readyz(services: ServicesDep) -> JSONResponse:
+    """Database reachable, schema current, store writable: 200, or 503 with what is wrong."""
+    checks = await service.readiness(services)
+    ready = all(found == "ok" for found in checks.values())
+    return JSONResponse(Readiness(ready=ready, checks=checks).model_dump(), 200 if ready else 503)
+
+
+@root.get("/metrics", response_class=PlainTextResponse, dependencies=[Depends(_metrics_allowed)])
+async def metrics(services: ServicesDep) -> Response:
+    """The server's own metrics in Prometheus' text format."""
+    return Response(await service.render_metrics(services), media_type=CONTENT_TYPE)
+
+
+@router.get("/targets")
+async def targets(request: Request, services: ServicesDep) -> list[dict[str, Any]]:
+    """Prometheus' HTTP service discovery. Fails when the database does: an empty list would drop every robot."""
+    async with services.db.session() as session:
+        return await exposition.targets(session, request.url.netloc, request.url.scheme)
+
+
+@router.get("/robot", response_class=PlainTextResponse)
+async def robot_metrics(robot: Annotated[str, Query(max_length=63)], services: ServicesDep) -> Response:
+    """One robot's last metrics; 503 when it has missed three heartbeats."""
+    async with services.db.session() as session:
+        text = await exposition.render(session, robot, services.settings.offline_after_s, time.time())
+    return Response(text, media_type=CONTENT_TYPE)

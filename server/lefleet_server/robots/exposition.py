@@ -1,0 +1,58 @@
+"""The robots' metrics on their way to Prometheus: checked when they come, served per robot, found by discovery.
+
+A scrape of a silent robot fails (503), so that `up == 0` means offline.
+"""
+
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lefleet_server.problems import Invalid, Unavailable
+from lefleet_server.robots.models import Robot
+from lefleet_server.robots.service import get_robot
+
+ROBOT_METRICS_PATH = "/api/v1/metrics/robot"
+
+
+def check(metrics: str) -> None:
+    """Raises Invalid unless this is Prometheus' text format: one bad line would hide the robot's whole snapshot."""
+    try:
+        names = {family.name for family in text_string_to_metric_families(metrics)}
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise Invalid("metrics: not in Prometheus' text format", fields=[("metrics", str(error)[:200])]) from error
+    foreign = sorted(name for name in names if not name.startswith(("lefleet_", "python_", "process_")))
+    if foreign:
+        raise Invalid("metrics: not this robot's own", fields=[("metrics", f"{foreign[0]}: begin with lefleet_")])
+
+
+async def render(session: AsyncSession, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:
+    """The robot's last metrics and the age of its heartbeat; Unavailable once that is three intervals."""
+    view = await get_robot(session, robot_id, offline_after_s)
+    if view.status is None or not view.online:
+        since = view.status.received_at.isoformat() if view.status else "its enrolment"
+        raise Unavailable(f"robot {robot_id} is silent since {since}")
+    age_s = max(0.0, now_wall_s - view.status.received_at.timestamp())
+    return (
+        "# HELP lefleet_robot_heartbeat_age_seconds Seconds since the server heard from the robot.\n"
+        "# TYPE lefleet_robot_heartbeat_age_seconds gauge\n"
+        f"lefleet_robot_heartbeat_age_seconds {age_s:.3f}\n" + view.status.metrics
+    )
+
+
+async def targets(session: AsyncSession, server: str, scheme: str) -> list[dict[str, object]]:
+    """Prometheus' HTTP service discovery: this server once per robot, with the robot as parameter and label."""
+    rows = (await session.execute(select(Robot.id, Robot.site).order_by(Robot.id))).all()
+    return [
+        {
+            "targets": [server],
+            "labels": {
+                "__scheme__": scheme,
+                "__metrics_path__": ROBOT_METRICS_PATH,
+                "__param_robot": robot_id,
+                "instance": robot_id,
+                "robot_id": robot_id,
+                "site": site,
+            },
+        }
+        for robot_id, site in rows
+    ]

@@ -1,0 +1,111 @@
+"""What goes over HTTP about robots."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text, Word
+from lefleet_server.robots.service import RobotView
+
+MAX_METRICS_CHARS = 512 * 1024
+
+
+class EnrolRequest(BaseModel):
+    code: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(repr=False)
+    robot_id: RobotId
+    agent_version: Line
+    hw: Line = ""
+
+
+class Enrolled(BaseModel):
+    robot_id: str
+    token: str = Field(description="The robot's credential. Shown this once; the server keeps only its hash.")
+
+
+class PolicyRef(BaseModel):
+    repo: Line
+    commit: Line
+    digest: Line
+    type: Line
+
+
+class LoopHealth(BaseModel):
+    """The control loop over the last ten seconds."""
+
+    hz: Number
+    lateness_ms_p50: Number
+    lateness_ms_p99: Number
+    lateness_ms_max: Number
+    ticks: Count
+    late: Count
+
+
+class SpoolUse(BaseModel):
+    episodes: Count = Field(description="Episodes waiting for their receipt.")
+    bytes: Count
+    budget_bytes: Count
+
+
+class DiskUse(BaseModel):
+    free_bytes: Count
+    total_bytes: Count
+
+
+class Heartbeat(BaseModel):
+    """What a robot says about itself. Fields this server does not know are ignored: robots may be newer."""
+
+    state: Word
+    detail: Text = ""
+    policy: PolicyRef | None = None
+    loop: LoopHealth | None = None
+    spool: SpoolUse | None = None
+    disk: DiskUse | None = None
+    episode_id: EpisodeId | None = None
+    task: Text = ""
+    agent_version: Line = ""
+    cameras: list[CameraName] = Field(default=[], max_length=32)
+    metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = Field(
+        "", description="The robot's metrics in Prometheus' text format."
+    )
+    wall_ns: Count = 0
+
+
+class HeartbeatAnswer(BaseModel):
+    server_wall_ns: int
+    interval_s: float = Field(description="Send the next heartbeat after this long.")
+
+
+class RobotOut(BaseModel):
+    """A robot as people see it."""
+
+    id: str
+    site: str
+    state: str = Field(description="What the robot said last, or `offline` after three missed heartbeats.")
+    online: bool
+    hw: str
+    agent_version: str
+    enrolled_at: datetime
+    last_seen_at: datetime | None
+    heartbeat: Heartbeat | None = Field(description="The last heartbeat, without its metrics.")
+    cameras: list[str] = Field(description="Cameras of which the server has a picture.")
+
+    @classmethod
+    def of(cls, view: RobotView) -> Self:
+        robot, status = view.robot, view.status
+        return cls(
+            id=robot.id,
+            site=robot.site,
+            state=view.state,
+            online=view.online,
+            hw=robot.hw,
+            agent_version=robot.agent_version,
+            enrolled_at=robot.enrolled_at,
+            last_seen_at=status.received_at if status else None,
+            heartbeat=Heartbeat.model_validate(status.heartbeat) if status else None,
+            cameras=list(view.cameras),
+        )
+
+
+class RobotList(BaseModel):
+    items: list[RobotOut]
