@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+import structlog
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
@@ -30,7 +31,10 @@ from lefleet_agent.recording.files import fsync_folder
 from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info, encode_end, encode_info
 from lefleet_agent.recording.ticks import tick_dtype
 
+log = structlog.get_logger()
+
 SUFFIX = ".mcap"
+_CHUNK_HEAD_BYTES = 40  # of an uncompressed chunk: what comes before its data
 _RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 
 
@@ -178,10 +182,16 @@ class _AppendFile:
             while written < len(chunk):
                 written += os.pwrite(self._journal.fd, chunk[written:], self._size + written)
         except OSError as error:
-            # A torn chunk would hide what comes after it, and its blocks are wanted on a full disk.
-            os.ftruncate(self._journal.fd, self._size)
+            self._cut_back()
             raise _failed(self._journal.path, error) from error
         self._size += written
+
+    def _cut_back(self) -> None:
+        """Remove a torn chunk: on a full disk its blocks are wanted. Readers stop at it if it stays."""
+        try:
+            os.ftruncate(self._journal.fd, self._size)
+        except OSError as error:
+            log.warning("a torn chunk stays at the journal's end", path=str(self._journal.path), reason=error.strerror)
 
 
 def _failed(path: Path, error: OSError | JournalError) -> JournalError:
@@ -269,6 +279,9 @@ def _chunk(body: bytes, start: int, size: int) -> Chunk:
         chunk: Chunk = Chunk.read(ReadDataStream(BytesIO(body)))
     except (struct.error, McapError, UnicodeDecodeError, OverflowError) as error:
         raise _DamagedError(f"bad chunk at byte {start} of {size}") from error
-    if chunk.compression or zlib.crc32(chunk.data) != chunk.uncompressed_crc:
+    # An empty chunk has the CRC 0: zeroes would pass for one.
+    if len(body) != _CHUNK_HEAD_BYTES + len(chunk.data) or not chunk.data:
+        raise _DamagedError(f"bad chunk at byte {start} of {size}")
+    if zlib.crc32(chunk.data) != chunk.uncompressed_crc:
         raise _DamagedError(f"wrong checksum at byte {start} of {size}")
     return chunk

@@ -62,7 +62,7 @@ class Slot:
 
 
 class Ring:
-    """Both ends; a process uses one of them. Travels to a spawned process as an argument."""
+    """Both ends. Travels to a spawned process as an argument, before anything is written."""
 
     def __init__(self, robot: RobotInfo, slots: int, memory: int, filled: EventCounter, free: EventCounter) -> None:
         self.robot = robot
@@ -73,7 +73,7 @@ class Ring:
         # Populate: the first lap of ticks must not pay for the page faults.
         shared = mmap.mmap(memory, slots * slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._slots = tuple(_slot(shared, n * slot_bytes, robot, offsets, slot_bytes) for n in range(slots))
-        self._position = 0
+        self._next_write = self._next_read = 0
         self._claimed = False
 
     @classmethod
@@ -86,21 +86,21 @@ class Ring:
         """Writer: the slot to fill next, None when the ring is full. The same slot again until `commit`."""
         if not self._claimed:
             self._claimed = self.free.take()
-        return self._slots[self._position] if self._claimed else None
+        return self._slots[self._next_write % len(self._slots)] if self._claimed else None
 
     def commit(self) -> None:
         """Writer: hand the claimed slot over."""
         self._claimed = False
-        self._advance()
+        self._next_write += 1
         self.filled.add()
 
     def take(self) -> Slot | None:
         """Reader: the oldest filled slot, None when there is none. Valid until `release`."""
-        return self._slots[self._position] if self.filled.take() else None
+        return self._slots[self._next_read % len(self._slots)] if self.filled.take() else None
 
     def release(self) -> None:
         """Reader: give the slot back."""
-        self._advance()
+        self._next_read += 1
         self.free.add()
 
     def close(self) -> None:
@@ -109,9 +109,6 @@ class Ring:
         self.filled.close()
         self.free.close()
         os.close(self._memory)
-
-    def _advance(self) -> None:
-        self._position = (self._position + 1) % len(self._slots)
 
     def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[object, ...]]:
         return _receive, (self.robot, len(self._slots), reduction.DupFd(self._memory), self.filled, self.free)

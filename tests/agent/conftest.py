@@ -1,0 +1,109 @@
+"""What the tests of recording share: a robot's description, frames that it could have made, journals of them."""
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lefleet_agent.episode import CameraImage, CameraInfo, EpisodeInfo, Frame, Observation, PolicyInfo, RobotInfo
+from lefleet_agent.recording.journal import JournalWriter, Picture
+from lefleet_agent.recording.messages import EpisodeEnd
+from lefleet_agent.recording.ring import Ring
+from lefleet_agent.recording.sink import Sink
+from lefleet_agent.robots.fake import FakeRobot, scene
+
+HZ = 30.0
+
+
+@pytest.fixture
+def robot() -> RobotInfo:
+    """Cameras of different sizes, and an environment."""
+    cameras = {"front": CameraInfo(48, 64, 10.0, "usb-1"), "wrist": CameraInfo(32, 40, 30.0, "usb-2")}
+    return dataclasses.replace(FakeRobot("robot-1").info, cameras=cameras, environment_size=3)
+
+
+@pytest.fixture
+def make_info(robot) -> Callable[..., EpisodeInfo]:
+    def make(**changes) -> EpisodeInfo:
+        policy = PolicyInfo("lab/act-cube", "c" * 40, "d" * 64, "act", {"config.json": "e" * 64})
+        wall_ns, monotonic_ns = 1_700_000_000_000_000_000, 5_000_000_000
+        info = EpisodeInfo(
+            uuid.uuid4().hex, robot, policy, "Pick up the cube", HZ, "0.1.0", wall_ns, monotonic_ns, seed=7
+        )
+        return dataclasses.replace(info, **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_frames(robot) -> Callable[..., list[Frame]]:
+    """The front camera gives a picture every third tick, the wrist camera at each."""
+
+    def make(count: int, first: int = 0) -> list[Frame]:
+        return [frame(robot, tick) for tick in range(first, first + count)]
+
+    return make
+
+
+def frame(robot: RobotInfo, tick: int) -> Frame:
+    now_ns = 5_000_000_000 + round(tick * 1e9 / HZ)
+    wall_ns = 1_700_000_000_000_000_000 + round(tick * 1e9 / HZ)
+    images = {}
+    for (name, camera), every in zip(robot.cameras.items(), (3, 1), strict=True):
+        number = tick // every
+        rgb = scene(camera.height, camera.width, number / 16)
+        images[name] = CameraImage(number + 1, now_ns - 20_000_000, wall_ns - 20_000_000, rgb)
+    joints = np.linspace(-90, 90, 6, dtype=np.float32) + np.float32(tick / 7)
+    seen = Observation(joints, images, now_ns + 1000, np.array([tick, 0.5, -1], np.float32))
+    return Frame(seen, joints + 2, joints + 1, now_ns, wall_ns, lateness_ns=1000 * tick, inference_ns=5 * (tick % 2))
+
+
+@pytest.fixture
+def ring(robot) -> Iterator[Ring]:
+    """A ring whose both ends are in this process."""
+    ring = Ring.create(robot, slots=8)
+    yield ring
+    ring.close()
+
+
+@pytest.fixture
+def sink(robot, ring) -> Iterator[Sink]:
+    sink = Sink(robot)
+    never_readable, writer = os.pipe()
+    sink.attach(ring, never_readable)
+    yield sink
+    os.close(never_readable)
+    os.close(writer)
+
+
+@pytest.fixture
+def make_journal(robot, ring, sink, make_info, make_frames, tmp_path) -> Callable[..., Path]:
+    """Write a journal through the sink and the ring, as the recorder would, and leave it unlocked."""
+    from lefleet_agent.recording.recorder import encode
+
+    def make(ticks: int = 10, end: EpisodeEnd | None = None, info: EpisodeInfo | None = None, frames=None) -> Path:
+        folder = tmp_path / "journal"
+        folder.mkdir(exist_ok=True)
+        writer = JournalWriter.create(folder, info or make_info())
+        for each in frames or make_frames(ticks):
+            assert sink.add(each)
+            slot = ring.take()
+            stamps = slot.tick["images"]
+            pictures = [
+                Picture(index, int(stamps[index]["seq"]), int(stamps[index]["taken_wall_ns"]), encode(image, 90))
+                for index, image in enumerate(slot.images)
+                if int(slot.header["new_images"]) >> index & 1
+            ]
+            writer.add(slot.tick.tobytes(), each.tick_wall_ns, pictures)
+            ring.release()
+        if end:
+            writer.end(end)
+        writer.sync()
+        writer.journal.close()
+        return writer.journal.path
+
+    return make
