@@ -170,10 +170,13 @@ def _create(part: Path, contents: _Contents) -> dict[str, int]:
     for index, camera in enumerate(contents.info.robot.cameras):
         width = max(1, int(contents.image_bytes[:, index].max()))
         shapes[f"/observations/images/{camera}"] = (np.dtype("u1"), (rows, width))
-    with h5py.File(part, "w") as file:
-        for name, value in _attributes(contents).items():
-            file.attrs[name] = value
-        return {name: _dataset(file, name, dtype, shape) for name, (dtype, shape) in sorted(shapes.items())}
+    try:
+        with h5py.File(part, "w") as file:
+            for name, value in _attributes(contents).items():
+                file.attrs[name] = value
+            return {name: _dataset(file, name, dtype, shape) for name, (dtype, shape) in sorted(shapes.items())}
+    except RuntimeError as error:  # what h5py makes of a write that fails while closing
+        raise OSError(f"{part.name}: {error}") from error
 
 
 def _dataset(file: h5py.File, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> int:
