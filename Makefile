@@ -36,6 +36,7 @@ stop: ## End the demo and leave no process; its data stays
 	@$(PYTHON) ansible/demo/stop.py
 
 clean: stop ## End the demo and forget its data
+	@test ! -f .demo/server/server.yml || $(BIN)/lefleet-server postgres --erase --config .demo/server/server.yml
 	@rm -rf .demo
 	@echo "Forgot .demo; \`make demo\` starts afresh"
 

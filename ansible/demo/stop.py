@@ -1,6 +1,7 @@
 """End the demo of this copy of the repository and leave no process. The data stays."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from here import STATE, SUPERVISOR_CONFIG, read_proc, refuse, say, supervisor_pi
 
 SUPERVISOR_S = 90  # robots, server and PostgreSQL end one after the other
 ORPHAN_S = 10
+POSTGRES = STATE / "server" / "postgres" / "location.json"
 LOG = SUPERVISOR_CONFIG.with_name("log")
 
 
@@ -27,12 +29,25 @@ def is_marked(pid: int) -> bool:
 
 
 def is_our_postgres(pid: int) -> bool:
-    """PostgreSQL writes its title over its environment, but stays in its data folder."""
+    """PostgreSQL is started without our environment, but stays in its data folder."""
     try:
+        data_dir = json.loads(POSTGRES.read_text())["data_dir"]
         program = Path(f"/proc/{pid}/exe").readlink().name
-        return program == "postgres" and Path(f"/proc/{pid}/cwd").readlink().is_relative_to(STATE)
+        return program == "postgres" and Path(f"/proc/{pid}/cwd").readlink() == Path(data_dir)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
+
+
+def first_of_them(pids: list[int]) -> list[int]:
+    """Those whose parent is none of them: they end their own children in order, as PostgreSQL must."""
+    return [pid for pid in pids if parent(pid) not in pids]
+
+
+def parent(pid: int) -> int:
+    """0 when the process is gone."""
+    # The second field is the program's name in brackets and may hold anything.
+    fields = read_proc(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -67,7 +82,7 @@ def main() -> int:
     orphans = children_of_the_demo()
     if orphans:
         say(f"Ending {len(orphans)} processes that outlived their supervisor")
-        send(signal.SIGTERM, orphans)
+        send(signal.SIGTERM, first_of_them(orphans))
         if not wait_until(lambda: not children_of_the_demo(), ORPHAN_S):
             send(signal.SIGKILL, children_of_the_demo())
             wait_until(lambda: not children_of_the_demo(), ORPHAN_S)
