@@ -158,9 +158,10 @@ def _velocity(ticks: npt.NDArray[np.void]) -> Array:
     """Difference quotient of the joints to the tick before, a second; no sensor. ALOHA's readers ask for it."""
     velocity = np.zeros(ticks["joints"].shape, "f8")
     seconds = np.diff(ticks["read_monotonic_ns"])[:, np.newaxis] * 1e-9
-    moved = np.diff(ticks["joints"].astype("f8"), axis=0)
-    np.divide(moved, seconds, out=velocity[1:], where=seconds > 0)
-    return velocity.astype("<f4")
+    with np.errstate(all="ignore"):  # a robot that reads inf or NaN is recorded as it is
+        moved = np.diff(ticks["joints"].astype("f8"), axis=0)
+        np.divide(moved, seconds, out=velocity[1:], where=seconds > 0)
+        return velocity.astype("<f4")
 
 
 def _create(part: Path, contents: _Contents) -> dict[str, int]:
