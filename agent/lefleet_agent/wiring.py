@@ -59,7 +59,6 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
     uploader = Uploader(
         api,
         build_spool(settings),
-        settings.state_dir,
         settings.courier.upload_chunk_bytes,
         settings.recording.spool_budget_bytes,
         counted=metrics.upload_bytes,

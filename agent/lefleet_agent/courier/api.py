@@ -114,28 +114,34 @@ class ServerApi:
 
 
 def _error(answer: httpx.Response, message: str) -> ServerError:
+    """Only what the server says of this very file is final: a proxy that answers 400 to all must cost no episode."""
     match answer.status_code:
         case 401 | 403:
             return Unauthorised(message)
         case 404 | 410:
             return UploadGone(message)
-        # 409: our idea of the offset is old, or the bytes are there already; 423: another worker still writes.
-        case 408 | 409 | 423 | 425 | 429 | 507:
-            return Retryable(message)
-        case status if status >= 500 or status < 400:
-            return Retryable(message)
-        case _:
+        case 413 | 422:
             return Rejected(message)
+        case 409 if _json(answer).get("type", "").endswith("/episode-exists"):
+            return Rejected(message)
+        case _:
+            return Retryable(message)
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    """The body if it is a JSON object, as a problem document (RFC 9457) is, else {}."""
+    try:
+        body = answer.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _problem(answer: httpx.Response) -> str:
-    """The reason in a problem document (RFC 9457), or what stands in the body instead."""
-    try:
-        body = answer.json()
-        errors = "; ".join(f"{e['field']}: {e['message']}" for e in body.get("errors") or [])
-        return ": ".join(part for part in (body.get("title"), body.get("detail"), errors) if part)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
-        return answer.text[:200]
+    """The reason in a problem document, or what stands in the body instead."""
+    body = _json(answer)
+    errors = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in body.get("errors") or [])
+    return ": ".join(part for part in (body.get("title"), body.get("detail"), errors) if part) or answer.text[:200]
 
 
 def _part(path: Path, offset: int, length: int) -> Iterator[bytes]:
