@@ -18,13 +18,12 @@ from lefleet_server.episodes import ingest, uploads
 from lefleet_server.episodes import routes as episodes
 from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.metrics import Metrics
-from lefleet_server.middleware import BoundedBody, Observed
+from lefleet_server.middleware import API, BoundedBody, Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.robots import routes as robots
 from lefleet_server.services import Services
 from lefleet_server.storage import BlobStore
 
-API = "/api/v1"
 _SWEEP_S = 3600
 log = structlog.get_logger()
 

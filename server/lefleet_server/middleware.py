@@ -12,7 +12,8 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.problems import TooLarge, response
 
 MAX_BODY_BYTES = 2 << 20
-UPLOADS = "/api/v1/robot/uploads/"
+API = "/api/v1"
+UPLOADS = f"{API}/robot/uploads/"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -89,4 +90,6 @@ def _route(scope: Scope) -> str:
     route = scope.get("route")
     if route is None:
         return "unmatched"
-    return str(getattr(route, "path", "") or "dashboard")
+    path = str(getattr(route, "path", ""))
+    # FastAPI leaves the prefix of an included router out of its routes.
+    return (API if scope["path"].startswith(f"{API}/") else "") + path or "dashboard"

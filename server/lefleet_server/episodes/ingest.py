@@ -189,7 +189,7 @@ def _row(upload: Upload, facts: Facts) -> dict[str, object]:
         "bytes": upload.length,
         "started_at": said.started_at,
         "ended_at": said.ended_at,
-        "duration_s": max(0.0, (said.ended_wall_ns - said.started_wall_ns) / 1e9),
+        "duration_s": facts.duration_s,
         "hz_held": said.control_hz_held,
         "meta": said.model_extra or {},
         "image_index": {camera: place.model_dump() for camera, place in facts.image_index.items()},

@@ -21,7 +21,7 @@ _MEMORY_BYTES = 8 << 30
 _CPU_SECONDS = 60
 _OUTCOMES = ("success", "failure", "unknown")
 
-_JSON = ("camera_fingerprints", "policy_files")
+_JSON = ("camera_fingerprints", "policy_files", "extra")
 _TIMES = ("monotonic_ns", "wall_ns", "lateness_ns", "inference_ns")
 
 
@@ -35,7 +35,9 @@ class FileError(Exception):
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Everything the server keeps about the file: {"attributes": {...}, "image_index": {...}}.
+    """Everything the server keeps about the file: {"attributes": {...}, "image_index": {...}, "duration_s": ...}.
+
+    The duration is by the monotonic clock: an NTP step must not stretch an episode.
 
     Raises FileError, or whatever HDF5 raises for a file that is none.
     """
@@ -44,8 +46,10 @@ def inspect(path: Path) -> dict[str, Any]:
         if attributes.get("lefleet_format") != FORMAT:
             raise FileError("lefleet_format", f"is {attributes.get('lefleet_format')!r}, this server reads {FORMAT!r}")
         ticks = _check_signals(file, attributes)
+        times = file["time/monotonic_ns"]
+        duration_s = (int(times[-1]) - int(times[0])) / 1e9
         index = {camera: _check_images(file, path, camera, ticks) for camera in attributes["cameras"]}
-    return {"attributes": attributes | {"frames": ticks}, "image_index": index}
+    return {"attributes": attributes | {"frames": ticks}, "image_index": index, "duration_s": duration_s}
 
 
 def signals(path: Path) -> dict[str, Any]:
@@ -89,18 +93,24 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain(name, each) for each in value.tolist()]
     if isinstance(value, np.generic):
         return _plain(name, value.item())
-    if isinstance(value, bytes):
-        value = value.decode("utf-8")
-    if isinstance(value, str):
-        value.encode("utf-8")  # h5py passes undecodable bytes on as lone surrogates, which PostgreSQL cannot store
-        if "\x00" in value:
-            raise FileError(name, "contains the character NUL")
-        return value
+    if isinstance(value, bytes | str):
+        return _text(name, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise FileError(name, f"is {value}")
     if isinstance(value, bool | int | float):
         return value
     raise FileError(name, f"has a type this server does not know: {type(value).__name__}")
+
+
+def _text(name: str, value: bytes | str) -> str:
+    """PostgreSQL stores neither NUL nor the lone surrogates as which h5py passes undecodable bytes on."""
+    try:
+        text = (value if isinstance(value, bytes) else value.encode("utf-8")).decode("utf-8")
+    except UnicodeError as error:
+        raise FileError(name, "is not UTF-8 text") from error
+    if "\x00" in text:
+        raise FileError(name, "contains the character NUL")
+    return text
 
 
 def _check_signals(file: h5py.File, attributes: Mapping[str, Any]) -> int:

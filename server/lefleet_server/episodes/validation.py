@@ -17,8 +17,8 @@ from lefleet_server.problems import Invalid, Unavailable
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU}
 """Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file."""
 
-_WallNs = Annotated[int, Field(ge=946_684_800 * 10**9, le=7_258_118_400 * 10**9)]
-"""Between the years 2000 and 2200: a clock further off than that says nothing."""
+_WallNs = Count
+"""From 1970 on: a Jetson without a clock battery starts there, and its episodes count too."""
 
 
 class Attributes(BaseModel):
@@ -63,6 +63,7 @@ class Place(BaseModel):
 class Facts(BaseModel):
     attributes: Attributes
     image_index: dict[str, Place]
+    duration_s: Annotated[Number, Field(ge=0)]
 
 
 async def examine(path: Path, timeout_s: float) -> Facts:

@@ -1,0 +1,235 @@
+"""Enrolment, heartbeats, pictures, and what people and Prometheus see of a robot."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from lefleet_server.accounts.models import AuditEntry
+from lefleet_server.db import utc_now
+from lefleet_server.robots import service
+from lefleet_server.robots.models import Robot, RobotStatus
+
+ENROL = "/api/v1/robots/enrol"
+JPEG = b"\xff\xd8\xff" + b"picture" + b"\xff\xd9"
+HEARTBEAT = {
+    "state": "running",
+    "detail": "",
+    "policy": {"repo": "lefleet/act", "commit": "c0ffee", "digest": "d0", "type": "act"},
+    "loop": {
+        "hz": 29.99,
+        "lateness_ms_p50": 0.2,
+        "lateness_ms_p99": 3.1,
+        "lateness_ms_max": 7.0,
+        "ticks": 900,
+        "late": 1,
+    },
+    "spool": {"episodes": 2, "bytes": 40_000_000, "budget_bytes": 10**10},
+    "disk": {"free_bytes": 10**11, "total_bytes": 10**12},
+    "episode_id": "e" * 32,
+    "task": "lift the block",
+    "agent_version": "0.1.0",
+    "cameras": ["front", "wrist"],
+    "metrics": "# TYPE lefleet_spool_bytes gauge\nlefleet_spool_bytes 4e+07\n",
+    "wall_ns": 1_780_000_000 * 10**9,
+}
+
+
+@pytest.fixture
+def code(services):
+    async def make(robot_id: str = "robot-9", ttl_s: int = 60) -> str:
+        async with services.db.transaction() as session:
+            return await service.create_enrolment_code(session, robot_id, "lab", ttl_s, "test")
+
+    return make
+
+
+def request(code: str, robot_id: str = "robot-9") -> dict[str, str]:
+    return {"code": code, "robot_id": robot_id, "agent_version": "0.1.0", "hw": "Orin Nano"}
+
+
+async def silence(services, robot_id: str) -> None:
+    """Makes the robot's last heartbeat three intervals old."""
+    past = utc_now() - timedelta(seconds=services.settings.offline_after_s)
+    async with services.db.transaction() as session:
+        await session.execute(update(RobotStatus).where(RobotStatus.robot_id == robot_id).values(received_at=past))
+
+
+async def test_a_code_becomes_a_credential_once(anonymous, connect, code, services):
+    secret = await code()
+    answer = await anonymous.post(ENROL, json=request(secret))
+    assert answer.status_code == 201
+    token = answer.json()["token"]
+    assert token.startswith("lfr_")
+    async with connect(headers={"Authorization": f"Bearer {token}"}) as robot:
+        assert (await robot.post("/api/v1/robot/heartbeat", json=HEARTBEAT)).status_code == 200
+    assert (await anonymous.post(ENROL, json=request(secret))).status_code == 403
+    async with services.db.session() as session:
+        robot = await session.get(Robot, "robot-9")
+        actions = (await session.scalars(select(AuditEntry.action))).all()
+    assert (robot.site, robot.hw) == ("lab", "Orin Nano")
+    assert token.encode() not in robot.token_hash
+    assert actions.count("robot.enrolled") == 1
+
+
+async def test_a_code_used_many_times_at_once_enrols_once(anonymous, code):
+    secret = await code()
+    answers = await asyncio.gather(*(anonymous.post(ENROL, json=request(secret)) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [403] * 7
+
+
+async def test_a_code_of_another_robot_expired_or_invented_does_not_enrol(anonymous, code):
+    for body in (
+        request(await code("robot-8")),
+        request(await code(ttl_s=-1)),
+        request("aaaaaa-bbbbbb"),
+    ):
+        answer = await anonymous.post(ENROL, json=body)
+        assert answer.status_code == 403
+        assert answer.json()["errors"][0]["field"] == "code"
+
+
+async def test_enrolling_again_rotates_the_credential(enrol):
+    old = await enrol("robot-9")
+    new = await enrol("robot-9")
+    assert (await old.heartbeat()).status_code == 401
+    assert (await new.heartbeat()).status_code == 200
+    await old.http.aclose()
+    await new.http.aclose()
+
+
+@pytest.mark.parametrize("robot_id", ["", "Robot", "-r", "r" * 64, "a/b", "ä", "a\x00", "a\n"])
+async def test_a_robot_id_outside_the_grammar_is_named(anonymous, robot_id):
+    answer = await anonymous.post(ENROL, json=request("code", robot_id))
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["robot_id"]
+
+
+async def test_a_heartbeat_is_what_people_see(robot, operator):
+    before = (await operator.get("/api/v1/robots/robot-1")).json()
+    assert (before["state"], before["online"], before["heartbeat"]) == ("offline", False, None)
+    answer = await robot.http.post("/api/v1/robot/heartbeat", json=HEARTBEAT)
+    assert answer.json()["interval_s"] == 5
+    (seen,) = (await operator.get("/api/v1/robots")).json()["items"]
+    assert (seen["state"], seen["online"]) == ("running", True)
+    assert seen["heartbeat"]["loop"]["hz"] == 29.99
+    assert seen["heartbeat"]["spool"]["episodes"] == 2
+    assert seen["heartbeat"]["metrics"] == ""
+
+
+async def test_a_robot_is_offline_after_three_missed_heartbeats(robot, operator, services):
+    await robot.heartbeat()
+    await silence(services, robot.id)
+    seen = (await operator.get("/api/v1/robots/robot-1")).json()
+    assert (seen["state"], seen["online"], seen["heartbeat"]["state"]) == ("offline", False, "running")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"state": "Not A Word"}, "state"),
+        ({"loop": HEARTBEAT["loop"] | {"hz": "fast"}}, "loop.hz"),
+        ({"spool": {"episodes": -1, "bytes": 0, "budget_bytes": 0}}, "spool.episodes"),
+        ({"disk": {"free_bytes": 2**63, "total_bytes": 0}}, "disk.free_bytes"),
+        ({"episode_id": "../../etc"}, "episode_id"),
+        ({"task": "nul \x00"}, "task"),
+        ({"cameras": ["../x"]}, "cameras.0"),
+        ({"metrics": "lefleet_x{ 1"}, "metrics"),
+        ({"metrics": "other_metric 1\n"}, "metrics"),
+        ({"wall_ns": None}, "wall_ns"),
+    ],
+)
+async def test_a_wrong_heartbeat_names_the_field(robot, change, field):
+    answer = await robot.heartbeat(**change)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"state": NaN}',
+        b"[" * 100_000,
+        b'{"state": "\xff"}',
+        b'{"task": "\\ud800", "state": "a"}',
+    ],
+)
+async def test_a_body_that_is_no_heartbeat_is_a_4xx_problem(robot, body):
+    answer = await robot.http.post(
+        "/api/v1/robot/heartbeat", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"]
+
+
+async def test_a_newer_robot_may_say_more_than_the_server_knows(robot):
+    assert (await robot.heartbeat(invented_tomorrow={"a": 1})).status_code == 200
+
+
+async def test_a_body_over_the_limit_is_413(robot):
+    async def endless():
+        for _ in range(100):
+            yield b" " * 65536
+
+    known = await robot.http.post("/api/v1/robot/heartbeat", content=b" " * (3 << 20))
+    unknown = await robot.http.post(
+        "/api/v1/robot/heartbeat", content=endless(), headers={"Content-Type": "application/json"}
+    )
+    assert [known.status_code, unknown.status_code] == [413, 413]
+
+
+async def test_the_newest_picture_is_served(robot, operator):
+    put = "/api/v1/robot/cameras/front"
+    for picture in (JPEG, JPEG[:-2] + b"newer" + JPEG[-2:]):
+        answer = await robot.http.put(put, content=picture, headers={"Content-Type": "image/jpeg"})
+        assert answer.status_code == 204
+    seen = await operator.get("/api/v1/robots/robot-1/cameras/front.jpg")
+    assert (seen.content, seen.headers["content-type"]) == (picture, "image/jpeg")
+    again = await operator.get(str(seen.url), headers={"If-None-Match": seen.headers["etag"]})
+    assert again.status_code == 304
+    assert (await operator.get("/api/v1/robots/robot-1")).json()["cameras"] == ["front"]
+    assert (await operator.get("/api/v1/robots/robot-1/cameras/none.jpg")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "type_", "status"),
+    [
+        (b"not a picture", "image/jpeg", 422),
+        (JPEG[:-2], "image/jpeg", 422),
+        (JPEG, "image/png", 415),
+        (b"\xff\xd8\xff" + b"x" * 512 * 1024 + b"\xff\xd9", "image/jpeg", 413),
+    ],
+)
+async def test_what_is_no_small_jpeg_is_refused(robot, content, type_, status):
+    answer = await robot.http.put("/api/v1/robot/cameras/front", content=content, headers={"Content-Type": type_})
+    assert answer.status_code == status
+
+
+async def test_prometheus_finds_each_robot_and_reads_its_last_metrics(robot, enrol, anonymous):
+    other = await enrol("robot-2", site="lab")
+    await robot.http.post("/api/v1/robot/heartbeat", json=HEARTBEAT)
+    found = (await anonymous.get("/api/v1/metrics/targets")).json()
+    assert [each["labels"]["robot_id"] for each in found] == ["robot-1", "robot-2"]
+    assert [each["labels"]["site"] for each in found] == ["", "lab"]
+    labels = found[0]["labels"]
+    scrape = await anonymous.get(labels["__metrics_path__"], params={"robot": labels["__param_robot"]})
+    assert scrape.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "lefleet_spool_bytes 4e+07" in scrape.text
+    assert "lefleet_robot_heartbeat_age_seconds 0." in scrape.text
+    await other.http.aclose()
+
+
+async def test_the_scrape_of_a_silent_or_unknown_robot_fails(robot, anonymous, services):
+    scrape = "/api/v1/metrics/robot?robot=robot-1"
+    assert (await anonymous.get(scrape)).status_code == 503
+    await robot.heartbeat()
+    assert (await anonymous.get(scrape)).status_code == 200
+    await silence(services, robot.id)
+    assert (await anonymous.get(scrape)).status_code == 503
+    assert (await anonymous.get("/api/v1/metrics/robot?robot=none")).status_code == 404
