@@ -88,7 +88,11 @@ def make_journal(robot, ring, sink, make_info, make_frames, tmp_path) -> Callabl
     def make(ticks: int = 10, end: EpisodeEnd | None = None, info: EpisodeInfo | None = None, frames=None) -> Path:
         folder = tmp_path / "journal"
         folder.mkdir(exist_ok=True)
-        writer = JournalWriter.create(folder, info or make_info())
+        info = info or make_info()
+        writer = JournalWriter.create(folder, info)
+        sink.begin(info)
+        assert ring.take() is not None
+        ring.release()
         for each in frames or make_frames(ticks):
             assert sink.add(each)
             slot = ring.take()

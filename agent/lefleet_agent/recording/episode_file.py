@@ -1,13 +1,15 @@
 """From a journal to the episode file: HDF5, version 1 of docs/episode-format.md. The only module that knows h5py.
 
 Every dataset is contiguous and allocated early, so its place in the file is known once it is created. HDF5 therefore
-writes only the structure, and the data follow through plain writes at those offsets: the same byte ranges that a
-server serves pictures from. It costs no copy through HDF5, and a full disk is an ordinary error.
+makes only the structure, in memory, and plain writes put it and the data on the disk: at those offsets, the same byte
+ranges that a server serves pictures from. It costs no copy through HDF5, and a full disk is an ordinary error, where
+HDF5 crashes the process (h5py 3.16: SIGSEGV some time after a write failed while a file was closed).
 """
 
+import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Buffer, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,16 +67,19 @@ def build(journal: Path, part: Path, otherwise: EpisodeEnd | None = None) -> Non
     Reads the journal twice and holds one picture a camera. Raises NothingRecordedError, OSError; then `part` is gone.
     """
     contents = _scan(journal, otherwise)
+    structure, places = _create(contents)
     try:
-        places = _create(part, contents)
-        with part.open("r+b", buffering=0) as file:
+        with part.open("wb", buffering=0) as file:
+            fd = file.fileno()
             # A disk too full is found here, not in the middle.
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            os.posix_fallocate(fd, 0, structure.size)
+            for offset, data in structure.writes:
+                _write(fd, data, offset)
             for name, column in _columns(contents).items():
-                _write(file.fileno(), np.ascontiguousarray(column).tobytes(), places[name])
-            _write_pictures(file.fileno(), journal, contents, places)
-            os.fsync(file.fileno())
-    except BaseException:
+                _write(fd, np.ascontiguousarray(column).tobytes(), places[name])
+            _write_pictures(fd, journal, contents, places)
+            os.fsync(fd)
+    except OSError:
         part.unlink(missing_ok=True)
         raise
 
@@ -164,20 +169,53 @@ def _velocity(ticks: npt.NDArray[np.void]) -> Array:
         return velocity.astype("<f4")
 
 
-def _create(part: Path, contents: _Contents) -> dict[str, int]:
-    """The file's structure without the data; returns the byte at which each dataset begins."""
+class _Structure(io.RawIOBase):
+    """The file that HDF5 believes it writes: everything but the data, as it came."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[int, bytes]] = []
+        self.size = 0
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (self.size if whence == os.SEEK_END else 0)
+        return self._position
+
+    def write(self, data: Buffer) -> int:
+        self.writes.append((self._position, bytes(data)))
+        self._position += len(self.writes[-1][1])
+        self.size = max(self.size, self._position)
+        return len(self.writes[-1][1])
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._position if size is None else size
+        return self.size
+
+    def readinto(self, buffer: Buffer) -> int:
+        """HDF5 may read what it wrote: the writes again, in their order."""
+        view, start = memoryview(buffer).cast("B"), self._position
+        view[:] = bytes(len(view))
+        for offset, data in self.writes:
+            first, last = max(offset, start), min(offset + len(data), start + len(view))
+            if first < last:
+                view[first - start : last - start] = data[first - offset : last - offset]
+        self._position += len(view)
+        return len(view)
+
+
+def _create(contents: _Contents) -> tuple[_Structure, dict[str, int]]:
+    """The file without the data, and the byte at which each dataset begins."""
     shapes = {name: (column.dtype, column.shape) for name, column in _columns(contents).items()}
     rows = len(contents.ticks)
     for index, camera in enumerate(contents.info.robot.cameras):
         width = max(1, int(contents.image_bytes[:, index].max()))
         shapes[f"/observations/images/{camera}"] = (np.dtype("u1"), (rows, width))
-    try:
-        with h5py.File(part, "w") as file:
-            for name, value in _attributes(contents).items():
-                file.attrs[name] = value
-            return {name: _dataset(file, name, dtype, shape) for name, (dtype, shape) in sorted(shapes.items())}
-    except RuntimeError as error:  # what h5py makes of a write that fails while closing
-        raise OSError(f"{part.name}: {error}") from error
+    structure = _Structure()
+    with h5py.File(structure, "w") as file:
+        for name, value in _attributes(contents).items():
+            file.attrs[name] = value
+        places = {name: _dataset(file, name, dtype, shape) for name, (dtype, shape) in sorted(shapes.items())}
+    return structure, places
 
 
 def _dataset(file: h5py.File, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> int:

@@ -67,6 +67,7 @@ class RecorderHandle:
         ready.close()
         if not is_ready:
             process.kill()
+            process.join()
             why = f"exited with {process.exitcode}" if started else f"was not ready within {wait_s} s"
             raise RecorderError(f"the recorder process {why}; its log says more")
         self.sink.attach(ring, process.sentinel)

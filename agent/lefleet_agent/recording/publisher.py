@@ -14,7 +14,7 @@ from lefleet_agent.recording import episode_file, journal
 from lefleet_agent.recording.episode_file import NothingRecordedError
 from lefleet_agent.recording.journal import LockedJournal
 from lefleet_agent.recording.messages import EpisodeEnd
-from lefleet_agent.spool import Spool, SpoolStats
+from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
 log = structlog.get_logger()
 
@@ -82,6 +82,10 @@ class Publisher:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def submit(self, locked: LockedJournal, otherwise: EpisodeEnd | None = None) -> None:
         self._given.put((locked, otherwise))
 
@@ -124,7 +128,7 @@ class Publisher:
         except NothingRecordedError as error:
             self._set_aside(locked, error)
         except Exception as error:  # noqa: BLE001 - top of the thread: one bad journal must not hold up the others
-            self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}")
+            self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}", error)
             return False
         locked.close()
         self.error = None
@@ -158,9 +162,9 @@ class Publisher:
         try:
             action()
         except Exception as error:  # noqa: BLE001 - top of the thread, as above
-            self._fail(f"the spool cannot be used: {error}")
+            self._fail(f"the spool cannot be used: {error}", error)
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, error: Exception) -> None:
         if message != self.error:  # once, not at every attempt
-            log.exception(message)
+            log.error(message, exc_info=not isinstance(error, OSError | SpoolError))
         self.error = message

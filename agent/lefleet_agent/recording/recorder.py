@@ -196,6 +196,8 @@ class Recorder:
                 self._lose(self._episode, error)
 
     def _tell(self) -> None:
+        if not self._publisher.alive:  # its traceback is in the log; control starts another recorder
+            raise RuntimeError("the publisher thread ended")
         self._telemetry.write(self._error or self._publisher.error, self._publisher.stats)
 
     def _lose(self, episode: "_Episode", error: JournalError) -> None:
