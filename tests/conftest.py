@@ -11,11 +11,22 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+import yaml
+
+from lefleet_agent.config import AgentSettings, load
+from lefleet_agent.episode import EpisodeInfo, Frame, Outcome, PolicyInfo
+from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+from lefleet_agent.robots.fake import FakeRobot
+from lefleet_agent.spool import Spool
+from lefleet_agent.wiring import build_spool
 
 _numbers = itertools.count()
 
@@ -121,8 +132,101 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable:
+    """`wait_until(condition, timeout_s)` polls until the condition holds, and fails after the time."""
+    return wait_until
+
+
 def wait_until(holds: Callable[[], object], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {holds}"
         time.sleep(0.05)
+
+
+@dataclass
+class RobotSide:
+    """One robot's agent without an arm: real settings, a real spool, and the commands that use them."""
+
+    config: Path
+    settings: AgentSettings
+
+    @property
+    def spool(self) -> Spool:
+        return build_spool(self.settings)
+
+    def record(self, ticks: int = 40, height: int = 48, width: int = 64) -> str:
+        """One episode through the real recorder, published into the spool; returns its id."""
+        robot = FakeRobot(self.settings.robot_id, height=height, width=width)
+        policy = PolicyInfo("lab/act-cube", "c" * 40, "d" * 64, "act", {"config.json": "e" * 64})
+        started = time.time_ns(), time.monotonic_ns()
+        info = EpisodeInfo(uuid.uuid4().hex, robot.info, policy, "Pick up the cube", 30.0, "0.1.0", *started, seed=3)
+        handle = RecorderHandle(RecorderConfig(state_dir=self.settings.state_dir, robot=robot.info))
+        handle.start()
+        handle.sink.begin(info)
+        for tick in range(ticks):
+            seen = robot.observe()
+            sent = robot.send(np.full(6, tick, np.float32))
+            frame = Frame(seen, sent + 0.5, sent, started[1] + tick * 33_333_333, started[0] + tick * 33_333_333, 0, 0)
+            while not handle.sink.add(frame):
+                time.sleep(0.01)
+        handle.sink.end(Outcome.SUCCESS, False, "task done")
+        handle.close()
+        return info.episode_id
+
+
+@pytest.fixture
+def robot_side(tmp_path: Path) -> Callable[..., RobotSide]:
+    def make(server_url: str, robot_id: str = "robot-1", **courier: object) -> RobotSide:
+        values = {
+            "robot_id": robot_id,
+            "server_url": server_url,
+            "state_dir": str(tmp_path / robot_id),
+            "courier": {"metrics_port": 0, "retry_max_s": 0.5, "camera_s": 0.2} | courier,
+        }
+        config = tmp_path / f"{robot_id}.yml"
+        config.write_text(yaml.safe_dump(values))
+        return RobotSide(config, load(config))
+
+    return make
+
+
+@pytest.fixture
+def server_config(server_settings: dict, tmp_path: Path) -> Path:
+    path = tmp_path / "server.yml"
+    path.write_text(yaml.safe_dump(server_settings))
+    return path
+
+
+@pytest.fixture
+def server_cli(server_config: Path) -> Callable[..., str]:
+    """Runs one of the server's commands; returns what it printed."""
+
+    def run(*words: str | Path) -> str:
+        command = server_command(*words, "--config", server_config)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    return run
+
+
+@pytest.fixture
+def enrolled(robot_side: Callable[..., RobotSide], server_cli: Callable[..., str]) -> Callable[..., RobotSide]:
+    """A robot that enrolled with a code of the server's own command line."""
+
+    def make(server_url: str, robot_id: str = "robot-1", **courier: object) -> RobotSide:
+        side = robot_side(server_url, robot_id, **courier)
+        code = server_cli("enrol-code", robot_id)
+        subprocess.run(agent_command("enrol", "--config", side.config), input=code, text=True, check=True)
+        return side
+
+    return make
+
+
+@pytest.fixture(name="agent_command")
+def _agent_command() -> Callable[..., list[str]]:
+    return agent_command
+
+
+def agent_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "lefleet_agent", *map(str, arguments)]

@@ -1,0 +1,232 @@
+"""The real courier against the real app: what one says, the other understands."""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lefleet_agent import credential
+from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised
+from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.spool import State
+from lefleet_agent.wiring import build_courier, build_report
+from lefleet_server.app import create_app
+from lefleet_server.config import Settings
+
+CHUNK_BYTES = 64 * 1024
+
+
+@pytest.fixture
+def server(server_settings, run_app) -> str:
+    return run_app(create_app(Settings(**server_settings), dashboard=False), server_settings["port"])
+
+
+@pytest.fixture
+def person(server, server_cli) -> httpx.Client:
+    server_cli("users", "add", "admin", "--role", "admin")
+    link = server_cli("login-link")
+    client = httpx.Client(base_url=server)
+    client.post("/api/v1/login", json={"code": link.split("code=")[1].strip()}).raise_for_status()
+    return client
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+        self.results: list[str] = []
+
+    def __call__(self, count: int, result: str) -> None:
+        self.results.append(result)
+        self.sent_bytes += count if result == "sent" else 0
+
+
+def uploader(side, counted=None, api=None, budget_bytes=10**9) -> Uploader:
+    api = api or ServerApi(str(side.settings.server_url), credential.read(side.settings.state_dir, "robot-1").token)
+    return Uploader(api, side.spool, CHUNK_BYTES, budget_bytes, counted or Counting())
+
+
+def test_an_episode_arrives_whole_and_only_a_receipt_ends_its_wait(server, enrolled, person):
+    side = enrolled(server)
+    episode_id = side.record()
+    waiting = side.spool.get(episode_id)
+    assert waiting.state is State.WAITING
+    assert uploader(side).step() and not uploader(side).step()
+
+    kept = side.spool.get(episode_id)
+    assert kept.state is State.ACKNOWLEDGED and kept.receipt["sha256"] == waiting.sha256
+    file = person.get(f"/api/v1/episodes/{episode_id}/file").content
+    assert hashlib.sha256(file).hexdigest() == waiting.sha256 and file == waiting.path.read_bytes()
+
+
+def test_the_server_reads_everything_that_the_recorder_wrote(server, enrolled, person):
+    side = enrolled(server)
+    episode_id = side.record(ticks=40)
+    uploader(side).step()
+    episode = person.get(f"/api/v1/episodes/{episode_id}").json()
+    expected = {
+        "robot_id": "robot-1",
+        "frames": 40,
+        "frames_dropped": 0,
+        "fps": 30.0,
+        "outcome": "success",
+        "interrupted": False,
+        "end_reason": "task done",
+        "task": "Pick up the cube",
+        "policy_repo": "lab/act-cube",
+        "policy_commit": "c" * 40,
+        "policy_digest": "d" * 64,
+        "cameras": ["front", "wrist"],
+    }
+    assert expected.items() <= episode.items()
+    signals = person.get(f"/api/v1/episodes/{episode_id}/signals").json()
+    assert signals["action"][0] == [float(tick) for tick in range(40)]
+    assert signals["action_requested"][0] == [tick + 0.5 for tick in range(40)]
+    picture = person.get(f"/api/v1/episodes/{episode_id}/frames/front/39.jpg")
+    assert picture.headers["content-type"] == "image/jpeg" and picture.content[:2] == b"\xff\xd8"
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_stopped(server, enrolled):
+    side = enrolled(server)
+    episode_id = side.record(ticks=60, height=240, width=320)
+    size = side.spool.get(episode_id).bytes
+    assert size > 6 * CHUNK_BYTES
+
+    class CutAfterThree(ServerApi):
+        requests = 0
+
+        def send_bytes(self, url: str, path: Path, offset: int, length: int) -> int:
+            self.requests += 1
+            if self.requests > 3:
+                raise Retryable("the cable is out")
+            return super().send_bytes(url, path, offset, length)
+
+    token = credential.read(side.settings.state_dir, "robot-1").token
+    with pytest.raises(Retryable):
+        uploader(side, api=CutAfterThree(server, token)).step()
+    counted = Counting()
+    uploader(side, counted).step()
+    assert counted.sent_bytes == size - 3 * CHUNK_BYTES
+    assert side.spool.get(episode_id).state is State.ACKNOWLEDGED
+
+
+def test_a_lost_receipt_is_asked_for_again_and_nothing_is_sent_or_stored_twice(server, enrolled, person):
+    side = enrolled(server)
+    episode_id = side.record()
+    first, second = Counting(), Counting()
+    api = ServerApi(server, credential.read(side.settings.state_dir, "robot-1").token)
+    uploader(side, first)._send(side.spool.get(episode_id))
+    assert side.spool.get(episode_id).state is State.WAITING
+
+    uploader(side, second, api).step()
+    assert first.sent_bytes and not second.sent_bytes
+    assert side.spool.get(episode_id).state is State.ACKNOWLEDGED
+    assert len(person.get("/api/v1/episodes").json()["items"]) == 1
+
+
+def test_a_file_that_changed_on_the_robots_disk_is_refused_kept_and_does_not_hold_up_the_next(server, enrolled):
+    side = enrolled(server)
+    bad, good = side.record(), side.record()
+    path = side.spool.get(bad).path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+    work = uploader(side)
+    while work.step():
+        pass
+    assert side.spool.get(bad).state is State.REFUSED and "changed on this disk" in side.spool.get(bad).reason
+    assert path.exists()
+    assert side.spool.get(good).state is State.ACKNOWLEDGED
+
+
+def test_only_acknowledged_episodes_are_freed_for_the_budget(server, enrolled):
+    side = enrolled(server)
+    episodes = [side.record(), side.record()]
+    work = uploader(side, budget_bytes=1)
+    work.step()
+    kept = [side.spool.get(episode) for episode in episodes]
+    assert sorted(each.state for each in kept) == [State.FREED, State.WAITING]
+    assert [each.path.exists() for each in kept] == [each.state is State.WAITING for each in kept]
+    work.step()
+    assert {side.spool.get(episode).state for episode in episodes} == {State.FREED}
+
+
+def test_a_code_enrols_once_and_only_its_robot(server, enrolled, server_cli):
+    enrolled(server)
+    code = server_cli("enrol-code", "robot-2").strip()
+    with pytest.raises(Unauthorised):
+        ServerApi(server).enrol(code, "robot-3", "0", "test")
+    token = ServerApi(server).enrol(code, "robot-2", "0", "test")
+    with pytest.raises(Unauthorised):
+        ServerApi(server).enrol(code, "robot-2", "0", "test")
+    assert ServerApi(server, token).receipt("0" * 64) is None
+
+
+def test_an_unknown_credential_delivers_nothing_and_loses_nothing(server, enrolled):
+    side = enrolled(server)
+    episode_id = side.record()
+    with pytest.raises(Unauthorised):
+        uploader(side, api=ServerApi(server, "lfr_" + "x" * 43)).step()
+    assert side.spool.get(episode_id).state is State.WAITING
+
+
+def test_a_server_that_is_not_there_is_retryable(enrolled, server):
+    side = enrolled(server)
+    side.record()
+    with pytest.raises(Retryable, match="receipts"):
+        uploader(side, api=ServerApi("http://127.0.0.1:9", "lfr_x")).step()
+
+
+def test_an_upload_too_large_for_the_server_is_refused_with_its_sentence(server_settings, run_app, enrolled):
+    app = create_app(Settings(**server_settings, max_upload_bytes=1000), dashboard=False)
+    side = enrolled(run_app(app, server_settings["port"]))
+    episode_id = side.record()
+    with pytest.raises(Rejected, match="max_upload_bytes"):
+        uploader(side)._send(side.spool.get(episode_id))
+    assert uploader(side).step()
+    assert side.spool.get(episode_id).state is State.REFUSED
+
+
+def test_the_running_courier_shows_state_pictures_and_metrics_to_people_and_to_prometheus(server, enrolled, person):
+    side = enrolled(server)
+    side.record()
+    run = side.settings.state_dir / "run"
+    stop = threading.Event()
+    courier = build_courier(side.settings, credential.read(side.settings.state_dir, "robot-1"), stop)
+    thread = threading.Thread(target=courier.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        robot: dict = {}
+        while time.monotonic() < deadline and not (robot.get("cameras") and side.spool.next_waiting() is None):
+            time.sleep(0.1)
+            answer = person.get("/api/v1/robots/robot-1")
+            robot = answer.json() if answer.is_success else {}
+        assert robot["online"] and sorted(robot["cameras"]) == ["front", "wrist"]
+        picture = person.get("/api/v1/robots/robot-1/cameras/front.jpg").content
+        assert picture == (run / "preview" / "front.jpg").read_bytes()
+        exposed = httpx.get(f"{server}/api/v1/metrics/robot", params={"robot": "robot-1"})
+        names = {family.name for family in text_string_to_metric_families(exposed.text)}
+        assert {"lefleet_spool_episodes", "lefleet_upload_bytes"} <= names
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_silent_control_process_is_reported_as_down(server, enrolled):
+    side = enrolled(server)
+    side.record()
+    report = build_report(side.settings)
+    assert report.heartbeat("")["state"] == "stopped"
+    written = side.settings.state_dir / "run" / "control.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"state": "running"}))
+    assert report.heartbeat("")["state"] == "running"
+    os.utime(written, (1, 1))
+    assert report.heartbeat("")["state"] == "control_down"
