@@ -1,4 +1,4 @@
-"""Every metric of the agent, declared once. docs/metrics.md lists them; a test compares.
+"""Every metric of the agent, declared once. docs/agent-metrics.md lists them; a test compares.
 
 The recorder feeds the control side's (it lives beside control and may wait), the courier its own; the courier puts
 both into one exposition. Each owns an explicit registry.

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lefleet_agent.metrics import CourierMetrics, RecorderMetrics, exposition, new_registry
+from lefleet_agent.recording.sink import RobotState
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "agent-metrics.md"
+
+
+@pytest.fixture
+def registry():
+    return new_registry()
+
+
+@pytest.fixture
+def recorder(registry) -> RecorderMetrics:
+    return RecorderMetrics(registry)
+
+
+def samples(registry) -> dict[str, list[tuple[dict[str, str], float]]]:
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(exposition(registry)):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def test_the_docs_list_every_metric_with_its_type_labels_and_meaning_and_no_other(registry, recorder):
+    CourierMetrics(registry)
+    recorder.tick(1000, 1000, late=False)
+    recorder.image("front", 1, new=True)
+    recorder.episode("success")
+    recorder.state("running")
+    recorder.release({"repo": "a", "commit": "b"})
+    recorder.disk_free("/", 1)
+    declared = {}
+    for family in registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        collector = registry._names_to_collectors[family.name]
+        declared[name] = [family.type, ", ".join(collector._labelnames), family.documentation]
+    rows = [line.strip("|").split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    assert declared == {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
+    assert all(name.startswith("lefleet_") for name in declared)
+
+
+def test_only_the_metrics_asked_for_travel(registry, recorder):
+    """No `_created` series, none of the process or the interpreter: each heartbeat carries this text."""
+    recorder.episode("success")
+    assert all(name.startswith("lefleet_") and not name.endswith("_created") for name in samples(registry))
+
+
+def test_the_robot_is_in_one_state(registry, recorder):
+    recorder.state(RobotState.IDLE)
+    recorder.state(RobotState.RUNNING)
+    found = samples(registry)["lefleet_robot_state"]
+    assert {labels["state"]: value for labels, value in found} == {
+        state: float(state is RobotState.RUNNING) for state in RobotState
+    }
+
+
+def test_a_new_release_replaces_the_old_one(registry, recorder):
+    recorder.release({"repo": "lab/act", "commit": "one"})
+    recorder.release({"repo": "lab/act", "commit": "two"})
+    assert samples(registry)["lefleet_release_info"] == [({"policy": "lab/act", "commit": "two"}, 1.0)]
+
+
+def test_a_tick_that_played_a_chunk_counts_no_inference(registry, recorder):
+    recorder.tick(2_000_000, 0, late=False)
+    recorder.tick(20_000_000, 30_000_000, late=True)
+    found = samples(registry)
+    assert found["lefleet_policy_inference_seconds_count"] == [({}, 1.0)]
+    assert found["lefleet_control_lateness_seconds_sum"][0][1] == pytest.approx(0.022)
+    assert {labels["result"]: value for labels, value in found["lefleet_control_ticks_total"]} == {
+        "on_time": 1.0,
+        "late": 1.0,
+    }
+
+
+def test_the_courier_counts_bytes(registry):
+    CourierMetrics(registry).upload_bytes(5, "sent")
+    assert samples(registry)["lefleet_upload_bytes_total"] == [({"result": "sent"}, 5.0)]
