@@ -121,7 +121,7 @@ def render(wanted: Pictures, packets: socket.socket, memory: Any) -> None:
 def _states(packets: socket.socket, period_s: float) -> Iterator[State]:
     """The newest state, at most once a period, until the parent is gone.
 
-    None while the parent leaves what it was told unread: its last word from us must stay true of that slot.
+    Nothing while what the parent was told waits unread: the last thing it was told must stay true of its slot.
     """
     parent = parent_process()
     gone = [parent.sentinel] if parent else []
