@@ -15,7 +15,7 @@ from lefleet_server.dashboard.units import duration, number, repo_name, short_co
 from lefleet_server.services import Services
 
 PATH = "/episodes"
-_PAGE_ROWS = 25
+_PAGE_ROWS = 20
 _LOOK_FOR_NEW_S = 5.0
 _COLUMNS = (
     ("Start and end", ""),

@@ -23,8 +23,10 @@ class RobotState:
     id: str
     state: str
     seen_at: datetime | None
-    cameras: tuple[str, ...]
-    task: str
+    cameras: tuple[tuple[str, bool], ...]
+    """Names, and whether a picture has come yet."""
+    line: str
+    """What it is at, or why it is not."""
     policy_type: str
     policy: str
     policy_full: str
@@ -47,8 +49,8 @@ def read(view: RobotView) -> RobotState:
         id=view.robot.id,
         state=view.state,
         seen_at=view.status.received_at if view.status else None,
-        cameras=tuple(said.get("cameras") or view.cameras),
-        task=said.get("task") or "",
+        cameras=tuple((name, name in view.cameras) for name in said.get("cameras") or view.cameras),
+        line=said.get("detail") or said.get("task") or "No task",
         policy_type=policy.get("type") or "",
         policy=f"{repo_name(repo)}@{short_commit(commit)}" if repo else "No policy",
         policy_full=f"{repo}@{commit}" if repo else "This robot runs no policy",
@@ -86,7 +88,7 @@ class RobotCard:
             return
         set_attribute(self._card, "data-state", robot.state)
         self._chip.set(robot.state.replace("_", " ").capitalize(), STATE_TONES.get(robot.state, ""))
-        self._task.show(robot.task or "No task")
+        self._line.show(robot.line)
         if self._shown is None or self._shown.cameras != robot.cameras:
             self._show_cameras(robot)
         self._show_policy(robot)
@@ -99,7 +101,7 @@ class RobotCard:
         with box("lf-robot-head"):
             with box("lf-robot-title"):
                 Text(robot.id, "lf-robot-name lf-cut", tag="h2")
-                self._task = Text("", "lf-robot-task lf-cut")
+                self._line = Text("", "lf-robot-task lf-cut")
             self._chip = Chip("", "")
 
     def _build_policy(self) -> None:
@@ -145,9 +147,10 @@ class RobotCard:
     def _show_cameras(self, robot: RobotState) -> None:
         self._pictures.clear()
         with self._pictures:
-            for name in robot.cameras:
-                source = f"/api/v1/robots/{quote(robot.id)}/cameras/{quote(name)}.jpg"
-                box(tag="lf-camera", src=source, name=name)
+            for name, has_picture in robot.cameras:
+                camera = box(tag="lf-camera", name=name)
+                if has_picture:
+                    camera.props["src"] = f"/api/v1/robots/{quote(robot.id)}/cameras/{quote(name)}.jpg"
 
     def _show_policy(self, robot: RobotState) -> None:
         self._policy_type.show(robot.policy_type)

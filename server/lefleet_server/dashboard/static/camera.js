@@ -1,4 +1,4 @@
-// <lf-camera src name>: the latest picture of one camera, about once a second, without flicker.
+// <lf-camera src name>: the latest picture of one camera, about once a second, without flicker. No src: none has come.
 // A picture is drawn only when it is complete and differs from the last; nothing is fetched while it is out of sight.
 
 const EVERY_MS = 1000;
@@ -31,7 +31,7 @@ class Camera extends HTMLElement {
   }
 
   async poll(first = false) {
-    if (this.busy || document.hidden || (!this.inSight && !first)) return;
+    if (!this.hasAttribute("src") || this.busy || document.hidden || (!this.inSight && !first)) return;
     this.busy = true;
     try {
       await this.fetchPicture();

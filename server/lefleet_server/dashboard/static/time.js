@@ -6,8 +6,8 @@ const serverNow = Number(document.querySelector("meta[name=lefleet-now]")?.conte
 const skew = serverNow && Math.abs(serverNow - Date.now()) > 5000 ? serverNow - Date.now() : 0;
 export const now = () => Date.now() + skew;
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "short" });
 
