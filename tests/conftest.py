@@ -162,15 +162,14 @@ class RobotSide:
         policy = PolicyInfo("lab/act-cube", "c" * 40, "d" * 64, "act", {"config.json": "e" * 64})
         started = time.time_ns(), time.monotonic_ns()
         info = EpisodeInfo(uuid.uuid4().hex, robot.info, policy, "Pick up the cube", 30.0, "0.1.0", *started, seed=3)
-        handle = RecorderHandle(RecorderConfig(state_dir=self.settings.state_dir, robot=robot.info))
+        handle = RecorderHandle(RecorderConfig(self.settings.state_dir, robot.info, ring_slots=ticks + 4))
         handle.start()
         handle.sink.begin(info)
         for tick in range(ticks):
             seen = robot.observe()
             sent = robot.send(np.full(6, tick, np.float32))
             frame = Frame(seen, sent + 0.5, sent, started[1] + tick * 33_333_333, started[0] + tick * 33_333_333, 0, 0)
-            while not handle.sink.add(frame):
-                time.sleep(0.01)
+            assert handle.sink.add(frame), "the ring has room for all"
         handle.sink.end(Outcome.SUCCESS, False, "task done")
         handle.close()
         return info.episode_id

@@ -83,7 +83,7 @@ def test_the_server_reads_everything_that_the_recorder_wrote(server, enrolled, p
         "policy_digest": "d" * 64,
         "cameras": ["front", "wrist"],
     }
-    assert expected.items() <= episode.items()
+    assert {name: episode[name] for name in expected} == expected
     signals = person.get(f"/api/v1/episodes/{episode_id}/signals").json()
     assert signals["action"][0] == [float(tick) for tick in range(40)]
     assert signals["action_requested"][0] == [tick + 0.5 for tick in range(40)]
