@@ -1,0 +1,133 @@
+"""How late the control loop's ticks are, with the real recorder beside it and without; each turn in its own process."""
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+from typing import Any
+
+import numpy as np
+from episodes import episode_info, fake_robot
+from figure import Column, Figure, Row, compare
+from options import Options
+from processes import run_worker, worker_main
+
+from lefleet_agent.control.clock import SystemClock
+from lefleet_agent.control.loop import ControlLoop, EpisodeSink
+from lefleet_agent.control.safety import Limits
+from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
+from lefleet_agent.policies.scripted import ScriptedPolicy
+from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+
+NAME = "control_loop"
+RATES_HZ = (30, 50)
+P99, MAX = Column("p99_ms", "lateness p99 ms", 2), Column("max_ms", "lateness max ms", 2)
+COLUMNS = (
+    Column("hz", "rate held Hz", 2),
+    Column("p50_ms", "lateness p50 ms", 2),
+    P99,
+    MAX,
+    Column("ticks", "ticks", 0),
+    Column("lost", "frames lost", 0),
+)
+
+
+def cases(options: Options) -> list[tuple[int, bool]]:
+    return [(hz, recording) for hz in RATES_HZ[: 1 if options.quick else None] for recording in (False, True)]
+
+
+def steps(options: Options) -> int:
+    return options.rounds * len(cases(options))
+
+
+def measure(options: Options, tell: Callable[[str], None]) -> Figure:
+    seconds = 1 if options.quick else 20
+    found: dict[str, list[dict[str, float]]] = {title(*case): [] for case in cases(options)}
+    for _ in range(options.rounds):
+        for hz, recording in cases(options):
+            tell(title(hz, recording))
+            turn = {"hz": hz, "recording": recording, "seconds": seconds, "folder": str(options.folder)}
+            found[title(hz, recording)].append(run_worker("control_loop.py", 120, **turn))
+    rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
+    return Figure(
+        NAME,
+        f"Control loop with two 640x480 cameras, {seconds} s a turn, median of {options.rounds}",
+        COLUMNS,
+        rows,
+        tuple(
+            comparison
+            for hz in RATES_HZ
+            for column in (P99, MAX)
+            for comparison in compare(
+                f"at {hz} Hz", rows, title(hz, True), title(hz, False), column, lower_is_better=True
+            )
+        ),
+        (
+            "A robot and a policy that answer at once, so lateness is that of the loop and of its machine. "
+            "Recording takes two new pictures every tick.",
+        ),
+    )
+
+
+def title(hz: int, recording: bool) -> str:
+    return f"{hz} Hz, {'recording' if recording else 'not recording'}"
+
+
+class Watch:
+    """A sink that notes when each tick came, and hands it on to the recorder if there is one."""
+
+    def __init__(self, recorder: EpisodeSink | None) -> None:
+        self._recorder = recorder
+        self.lateness_ns: list[int] = []
+        self.ticks_ns: list[int] = []
+
+    def begin(self, info: EpisodeInfo) -> None:
+        if self._recorder:
+            self._recorder.begin(info)
+
+    def add(self, frame: Frame) -> bool:
+        self.lateness_ns.append(frame.lateness_ns)
+        self.ticks_ns.append(frame.tick_monotonic_ns)
+        return self._recorder is None or self._recorder.add(frame)
+
+    def end(self, outcome: Outcome, interrupted: bool, reason: str) -> None:
+        if self._recorder:
+            self._recorder.end(outcome, interrupted, reason)
+
+
+def work(hz: int, recording: bool, seconds: float, folder: str) -> dict[str, Any]:
+    """In the worker: one episode of the real control loop."""
+    robot = fake_robot()
+    low, high = np.array(robot.info.joint_limits, np.float32).T
+    limits = Limits(low, high, np.full(low.shape, 400 / hz, np.float32))
+    with TemporaryDirectory(dir=folder) as scratch, ExitStack() as stack:
+        handle = RecorderHandle(RecorderConfig(Path(scratch), robot.info))
+        if recording:
+            handle.start()
+            stack.callback(handle.close)
+            time.sleep(1)  # the recorder looks for what a crash left behind
+        watch = Watch(handle.sink if recording else None)
+        loop = ControlLoop(robot, limits, watch, SystemClock(), hz, Event())
+        # As the control session does around an episode.
+        gc.collect()
+        gc.disable()
+        ended = loop.run(episode_info(robot.info, hz), ScriptedPolicy(), seconds, judge=None)
+        gc.enable()
+        assert not ended.interrupted, ended.reason
+        lost = handle.sink.dropped_total
+    lateness_ms = np.array(watch.lateness_ns) / 1e6
+    return {
+        "hz": (len(watch.ticks_ns) - 1) / (watch.ticks_ns[-1] - watch.ticks_ns[0]) * 1e9,
+        "p50_ms": float(np.percentile(lateness_ms, 50)),
+        "p99_ms": float(np.percentile(lateness_ms, 99)),
+        "max_ms": float(lateness_ms.max()),
+        "ticks": len(lateness_ms),
+        "lost": lost,
+    }
+
+
+if __name__ == "__main__":
+    worker_main(work)
