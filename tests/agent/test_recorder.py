@@ -151,7 +151,7 @@ def test_signals_to_the_group_do_not_end_it(handle, state, make_info, make_frame
     info = make_info()
     handle.sink.begin(info)
     feed(handle.sink, make_frames(3))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(handle.pid, number)
     feed(handle.sink, make_frames(3, first=3))
     handle.sink.end(Outcome.SUCCESS, interrupted=False, reason="task done")

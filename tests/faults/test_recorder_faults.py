@@ -132,6 +132,7 @@ def test_control_and_recorder_killed_at_once_lose_at_most_what_was_in_the_ring(c
     control.process.wait()
     wait_for_end(control.recorder)
     assert not list((control.state / "spool").glob("*.h5"))
+    (control.state / "journal" / "unborn.mcap.part").touch()
 
     next_start = RecorderHandle(RecorderConfig(control.state, FakeRobot("robot-1").info))
     next_start.start()

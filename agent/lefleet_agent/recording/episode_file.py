@@ -69,7 +69,7 @@ def build(journal: Path, part: Path, otherwise: EpisodeEnd | None = None) -> Non
     contents = _scan(journal, otherwise)
     structure, places = _create(contents)
     try:
-        with part.open("wb", buffering=0) as file:
+        with part.open("w+b", buffering=0) as file:
             fd = file.fileno()
             # A disk too full is found here, not in the middle.
             os.posix_fallocate(fd, 0, structure.size)

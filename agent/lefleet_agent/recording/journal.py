@@ -83,7 +83,16 @@ def lock(path: Path) -> LockedJournal | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    if os.fstat(fd).st_nlink == 0:  # its owner deleted it between our two calls
+        os.close(fd)
+        return None
     return LockedJournal(path, fd)
+
+
+def remove_unborn(folder: Path) -> None:
+    """Journals that a crash kept from getting their name. Call before any is created."""
+    for part in folder.glob(f"*{SUFFIX}.part"):
+        part.unlink()
 
 
 class JournalWriter:

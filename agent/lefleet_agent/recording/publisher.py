@@ -146,7 +146,7 @@ class Publisher:
         """Journals that no recorder holds any more: theirs was killed."""
         for path in sorted(self._journals.glob(f"*{journal.SUFFIX}")):
             if (locked := journal.lock(path)) is not None:
-                log.warning("recovering an episode", episode_id=locked.episode_id, bytes=path.stat().st_size)
+                log.warning("recovering an episode", episode_id=locked.episode_id, bytes=os.fstat(locked.fd).st_size)
                 self._pending.append((locked, None))
 
     def _adopt(self) -> None:

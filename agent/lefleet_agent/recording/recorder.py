@@ -3,7 +3,7 @@ is. Nothing it waits for (a disk, HDF5, SQLite) reaches control; when it is slow
 as dropped.
 
 It ends when control asks for it or is gone, however that came about: it drains what is in the ring, publishes, exits.
-A signal to the process group must not cost an episode, so it ignores SIGINT and SIGTERM.
+A signal to the process group must not cost an episode, so it ignores SIGINT, SIGTERM and SIGHUP.
 """
 
 import json
@@ -21,7 +21,7 @@ from lefleet_agent.episode import EpisodeInfo, Outcome, Pixels
 from lefleet_agent.metrics import RecorderMetrics, new_registry
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.handle import RecorderConfig
-from lefleet_agent.recording.journal import JournalError, JournalWriter, Picture
+from lefleet_agent.recording.journal import JournalError, JournalWriter, Picture, remove_unborn
 from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info
 from lefleet_agent.recording.publisher import Publisher
 from lefleet_agent.recording.ring import Kind, Ring, Slot
@@ -35,14 +35,15 @@ TELEMETRY_PERIOD_S = 1.0
 
 def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCounter) -> None:
     """The process's main function; returns when all is published."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     for folder in ("journal", "spool", "run/preview"):
         (config.state_dir / folder).mkdir(parents=True, exist_ok=True)
     registry = new_registry()
     metrics = RecorderMetrics(registry)
     journals = config.state_dir / "journal"
+    remove_unborn(journals)
     publisher = Publisher(journals, Spool(config.state_dir / "spool"), metrics.episode, config.retry_period_s)
     telemetry = Telemetry(config.state_dir / "run", config.robot, registry, metrics)
     recorder = Recorder(journals, config, publisher, telemetry)
