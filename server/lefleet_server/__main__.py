@@ -5,19 +5,20 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import asyncpg  # type: ignore[import-untyped]
 import typer
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import __version__, logs
-from lefleet_server.accounts.models import Role
+from lefleet_server.accounts.roles import Role
 from lefleet_server.config import ConfigError, Settings, load
-from lefleet_server.db import Database, DatabaseDownError
 from lefleet_server.fields import RobotId, Site, Username
-from lefleet_server.problems import Problem
+
+# Commands import what they alone need: SQLAlchemy, FastAPI and NiceGUI take seconds on a small machine.
+# ruff: noqa: PLC0415
+if TYPE_CHECKING:
+    from lefleet_server.db import Database
 
 cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 users = typer.Typer(no_args_is_help=True, help="People who may log in.")
@@ -31,9 +32,9 @@ _CONSOLE = "console"
 @cli.command()
 def serve(config: ConfigOption) -> None:
     """Answer robots and people until told to stop."""
-    import uvicorn  # noqa: PLC0415 - with the app it takes a second to load, which the other commands need not pay
+    import uvicorn
 
-    from lefleet_server.app import create_app  # noqa: PLC0415
+    from lefleet_server.app import create_app
 
     settings = _settings(config)
     _run(settings, _nothing)
@@ -51,11 +52,11 @@ def serve(config: ConfigOption) -> None:
 @cli.command()
 def migrate(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Bring the database's schema up to date; does nothing when it is."""
-    from lefleet_server import schema  # noqa: PLC0415
+    from lefleet_server import schema
 
     settings = _settings(config)
 
-    async def work(db: Database) -> tuple[str | None, str]:
+    async def work(db: "Database") -> tuple[str | None, str]:
         await schema.ensure_database(settings)
         return await schema.migrate(db.engine)
 
@@ -74,7 +75,7 @@ def postgres(
     erase: Annotated[bool, typer.Option("--erase", help="Delete the stopped database and all it holds.")] = False,
 ) -> None:
     """Run the embedded PostgreSQL in the foreground (stop it with SIGINT)."""
-    from lefleet_server import postgres as embedded  # noqa: PLC0415
+    from lefleet_server import postgres as embedded
 
     settings = _settings(config)
     if settings.postgres_dir is None:
@@ -97,13 +98,13 @@ def enrol_code(
     as_json: JsonOption = False,
 ) -> None:
     """Print a one-time code with which ROBOT gets its credential."""
-    from lefleet_server.robots import service  # noqa: PLC0415
+    from lefleet_server.robots import service
 
     _check(RobotId, "ROBOT", robot)
     _check(Site, "--site", site)
     settings = _settings(config)
 
-    async def work(db: Database) -> str:
+    async def work(db: "Database") -> str:
         async with db.transaction() as session:
             return await service.create_enrolment_code(session, robot, site, settings.enrol_code_ttl_s, _CONSOLE)
 
@@ -114,11 +115,11 @@ def enrol_code(
 @cli.command("login-link")
 def login_link(config: ConfigOption, user: str = "admin", as_json: JsonOption = False) -> None:
     """Print an address that logs USER in, once."""
-    from lefleet_server.accounts import service  # noqa: PLC0415
+    from lefleet_server.accounts import service
 
     settings = _settings(config)
 
-    async def work(db: Database) -> str:
+    async def work(db: "Database") -> str:
         async with db.transaction() as session:
             return await service.create_login_code(session, user, settings.login_code_ttl_s, _CONSOLE)
 
@@ -137,12 +138,12 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a person, or change the role and password of one; does nothing when they are so already."""
-    from lefleet_server.accounts import service  # noqa: PLC0415
+    from lefleet_server.accounts import service
 
     _check(Username, "USERNAME", username)
     password = _password(password_file)
 
-    async def work(db: Database) -> bool:
+    async def work(db: "Database") -> bool:
         async with db.transaction() as session:
             return await service.put_user(session, username, role, password, _CONSOLE)
 
@@ -153,7 +154,7 @@ def users_add(
 @cli.command()
 def openapi() -> None:
     """Print the HTTP API's OpenAPI document (docs/openapi.json)."""
-    from lefleet_server.app import openapi_document  # noqa: PLC0415
+    from lefleet_server.app import openapi_document
 
     typer.echo(openapi_document(), nl=False)
 
@@ -167,13 +168,18 @@ def _settings(config: Path) -> Settings:
     return settings
 
 
-async def _nothing(db: Database) -> None:
+async def _nothing(db: "Database") -> None:
     """`serve` only wants the database reached and its schema checked."""
 
 
-def _run[R](settings: Settings, work: Callable[[Database], Awaitable[R]], *, migrating: bool = False) -> R:
+def _run[R](settings: Settings, work: Callable[["Database"], Awaitable[R]], *, migrating: bool = False) -> R:
     """Waits for the database, does the work, and turns what people can mend into one line and exit status 1."""
-    from lefleet_server import schema  # noqa: PLC0415
+    import asyncpg  # type: ignore[import-untyped]
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from lefleet_server import schema
+    from lefleet_server.db import Database, DatabaseDownError
+    from lefleet_server.problems import Problem
 
     async def main() -> R:
         db = Database(settings)

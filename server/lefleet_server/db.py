@@ -55,6 +55,8 @@ class Database:
             pool_size=settings.database_pool_size,
             max_overflow=0,
             pool_timeout=10,
+            # Errors are logged with their statement; its values may be passwords' hashes and people's notes.
+            hide_parameters=True,
             # A restarted PostgreSQL must cost one reconnect, not one failed request per pooled connection.
             pool_pre_ping=True,
         )

@@ -1,25 +1,15 @@
 """People, their log-ins, and the audit log."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from lefleet_server.accounts.roles import Role
 from lefleet_server.db import Base
 
-
-class Role(StrEnum):
-    """What a person may do; each role may do what the ones before it may."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ADMIN = "admin"
-
-    def covers(self, needed: "Role") -> bool:
-        order = list(Role)
-        return order.index(self) >= order.index(needed)
+__all__ = ["AuditEntry", "LoginCode", "LoginFailure", "LoginSession", "Role", "User"]
 
 
 class User(Base):

@@ -51,7 +51,7 @@ async def me(user: CurrentUser) -> Me:
 
 
 async def _open_session(services: Services, body: PasswordLogin | CodeLogin, address: str) -> str:
-    username = body.username if isinstance(body, PasswordLogin) else ""
+    username = body.username if isinstance(body, PasswordLogin) else None
     async with services.db.transaction() as session:
         await service.check_throttle(session, username, address, services.settings.login_attempts)
     try:

@@ -55,19 +55,24 @@ async def create_login_code(session: AsyncSession, username: str, ttl_s: int, ac
     return code
 
 
-async def check_throttle(session: AsyncSession, username: str, address: str, allowed: int) -> None:
-    """Raises TooMany after `allowed` failures of this account or address within 15 minutes."""
+async def check_throttle(session: AsyncSession, username: str | None, address: str, allowed: int) -> None:
+    """Raises TooMany after `allowed` failures of this account or address within 15 minutes.
+
+    One-time codes name no account: only the address counts, or a stranger's guesses would lock everyone out.
+    """
     since = utc_now() - _THROTTLE
     await session.execute(delete(LoginFailure).where(LoginFailure.at < since))
-    same = or_(LoginFailure.username == username, LoginFailure.address == address)
+    same = LoginFailure.address == address
+    if username is not None:
+        same = or_(LoginFailure.username == username, same)
     if (await session.scalar(select(func.count()).select_from(LoginFailure).where(same)) or 0) >= allowed:
         raise TooMany(
             "too many failed log-ins; wait 15 minutes", headers={"Retry-After": str(int(_THROTTLE.total_seconds()))}
         )
 
 
-def record_failure(session: AsyncSession, username: str, address: str) -> None:
-    session.add(LoginFailure(username=username, address=address))
+def record_failure(session: AsyncSession, username: str | None, address: str) -> None:
+    session.add(LoginFailure(username=username or "", address=address))
 
 
 async def password_user(session: AsyncSession, username: str, password: str) -> User:

@@ -1,6 +1,7 @@
 """From announced upload to stored episode."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -79,8 +80,12 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
         added = await session.execute(
             insert(Episode).values(**_row(upload, facts)).on_conflict_do_nothing().returning(Episode.id)
         )
-        await session.execute(delete(Upload).where(Upload.id == upload.id))
         new = added.scalar_one_or_none() is not None
+        stored = await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
+        await session.execute(delete(Upload).where(Upload.id == upload.id))
+    if stored is None:
+        # Another file of this episode won the race since _check; this one's blob is an orphan.
+        raise _other_bytes(upload.episode_id)
     if new:
         services.metrics.episodes_received.inc()
         log.info("episode stored", episode=upload.episode_id, robot=upload.robot_id, bytes=upload.length)
@@ -106,18 +111,27 @@ async def sweep(services: Services) -> None:
     for upload in uploads.values():
         size = await in_thread(incoming.size, upload.id)
         if size == upload.length:
-            await _finish_quietly(services, upload)
-        elif upload.id in expired or (size is None and upload.created_at < young):
-            log.info("unfinished upload removed", upload=upload.id, robot=upload.robot_id, bytes=size)
+            await _settle(services, upload, finish)
+        elif upload.id in expired:
+            await _settle(services, upload, _expire)
+        elif size is None and upload.created_at < young:
             await discard(services, upload)
     for stray in settled - uploads.keys():
         await in_thread(incoming.remove, stray)
 
 
-async def _finish_quietly(services: Services, upload: Upload) -> None:
+async def _expire(services: Services, upload: Upload, part: Part) -> None:
+    log.info("unfinished upload expired", upload=upload.id, robot=upload.robot_id, bytes=part.size())
+    await discard(services, upload)
+
+
+async def _settle(
+    services: Services, upload: Upload, work: Callable[[Services, Upload, Part], Awaitable[None]]
+) -> None:
+    """Does the work unless a client is at the same upload now; a refused file is no failure of the sweep."""
     try:
         with services.incoming.locked(upload.id) as part:
-            await finish(services, upload, part)
+            await work(services, upload, part)
     except (Locked, NotFound):
         log.info("upload is in other hands", upload=upload.id)
     except Problem as problem:
@@ -138,12 +152,16 @@ async def _check(services: Services, upload: Upload, part: Part) -> Facts:
     async with services.db.session() as session:
         known = await session.get(Episode, upload.episode_id)
     if known is not None and known.sha256 != upload.sha256:
-        raise Conflict(
-            f"episode {known.id} is stored with other bytes (SHA-256 {known.sha256}); one episode is one file",
-            fields=[("episode_id", "is stored already, with other bytes")],
-            kind="episode-exists",
-        )
+        raise _other_bytes(known.id)
     return facts
+
+
+def _other_bytes(episode_id: str) -> Conflict:
+    return Conflict(
+        f"episode {episode_id} is stored with other bytes; one episode is one file",
+        fields=[("episode_id", "is stored already, with other bytes")],
+        kind="episode-exists",
+    )
 
 
 async def _refuse_stored(session: AsyncSession, robot_id: str, file: Announcement) -> None:

@@ -18,6 +18,7 @@ from lefleet_server.robots.schemas import (
     RobotList,
     RobotOut,
 )
+from lefleet_server.threads import in_thread
 
 MAX_PICTURE_BYTES = 512 * 1024
 
@@ -35,7 +36,7 @@ async def enrol(body: EnrolRequest, services: ServicesDep) -> Enrolled:
 @router.post("/robot/heartbeat", tags=["robots"])
 async def heartbeat(body: Heartbeat, robot: CurrentRobot, services: ServicesDep) -> HeartbeatAnswer:
     """Replaces what the server knows about the robot now."""
-    exposition.check(body.metrics)
+    await in_thread(exposition.check, body.metrics)
     said = body.model_dump(mode="json", exclude={"metrics"})
     async with services.db.transaction() as session:
         await service.store_heartbeat(session, robot.id, body.state, body.episode_id, said, body.metrics)
