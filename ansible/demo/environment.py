@@ -40,6 +40,10 @@ def build() -> None:
     subprocess.run([*install, "--requirements", str(REQUIREMENTS)], check=True, env=environment)
     editable = [word for part in PARTS for word in ("--editable", str(REPO / part))]
     subprocess.run([*install, "--no-deps", *editable], check=True, env=environment)
+    say("Environment: compiling")
+    # Halves the 12 s of processor time that an agent needs to import LeRobot; some packages hold templates that are
+    # no Python, hence no check.
+    subprocess.run([python, "-W", "ignore", "-m", "compileall", "-qq", "-j", "0", VENV / "lib"], check=False)
 
 
 def main() -> int:

@@ -23,7 +23,9 @@ def new_link() -> str:
 
 def show(console: Console, link: str) -> None:
     address = f"{urlsplit(link).scheme}://{urlsplit(link).netloc}"
-    supervisorctl = (VENV / "bin" / "supervisorctl").relative_to(REPO, walk_up=True)
+    supervisorctl = VENV / "bin" / "supervisorctl"
+    if supervisorctl.is_relative_to(REPO):
+        supervisorctl = supervisorctl.relative_to(REPO)
     console.print()
     console.rule("[bold green]LeFleet is running[/]")
     console.print()
