@@ -1,8 +1,8 @@
 """Pages for what went wrong: they say what to do, never what the program was doing."""
 
-import logging
 from http import HTTPStatus
 
+import structlog
 from nicegui import app as nicegui_app
 from nicegui.client import Client
 from nicegui.page import page
@@ -13,7 +13,7 @@ from lefleet_server.dashboard.frame import frame
 from lefleet_server.dashboard.guard import is_open
 from lefleet_server.dashboard.parts import Text, empty, link
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 def register() -> None:
@@ -38,7 +38,7 @@ async def _not_found(request: Request, _: Exception) -> Response:
 
 
 def _failed(error: Exception) -> None:
-    log.error("a page could not be built", exc_info=error)
+    log.error("page failed", exc_info=error)
     text = "Try again in a moment. If it stays so, the server's log says why."
     with empty("arm", "This page could not be built", text), link("", "lf-button"):
         Text("Try again", tag="span")

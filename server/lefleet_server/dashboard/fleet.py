@@ -101,7 +101,7 @@ class Totals:
 class Fleet:
     """One viewer's fleet page."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, code_ttl_s: int) -> None:
         self._source = source
         self._since: datetime | None = None
         self._cards: dict[str, RobotCard] = {}
@@ -109,11 +109,11 @@ class Fleet:
             self._live = Chip("Live", "live")
         self._totals = Totals()
         self._grid = box("lf-robots")
-        self._nothing = self._build_empty()
+        self._nothing = self._build_empty(round(code_ttl_s / 60))
         box(tag="lf-day").on("day", self._day_began, ["detail"])
 
-    def _build_empty(self) -> ui.element:
-        text = "Make a one-time code on the server and give it to the robot within 15 minutes."
+    def _build_empty(self, minutes: int) -> ui.element:
+        text = f"Make a one-time code on the server and give it to the robot within {minutes} minutes."
         with box("lf-card") as card, empty("arm", "No robot has enrolled yet", text):
             Text(_ENROL, "lf-code", tag="code")
         return card
@@ -147,6 +147,6 @@ def register(services: Services) -> None:
     @ui.page("/", title="Fleet · LeFleet", response_timeout=15)
     async def page(request: Request) -> None:
         with frame(request, "Fleet"):
-            fleet = Fleet(source)
+            fleet = Fleet(source, services.settings.enrol_code_ttl_s)
             await fleet.refresh()
             ui.timer(_EVERY_S, fleet.refresh, immediate=False)

@@ -6,6 +6,7 @@ from nicegui import ui
 
 from lefleet_server.dashboard import assets, episode, episodes, errors, fleet, login
 from lefleet_server.dashboard.guard import LoginRequired
+from lefleet_server.dashboard.headers import ContentPolicy
 from lefleet_server.services import Services
 
 
@@ -20,6 +21,7 @@ def mount(app: FastAPI, services: Services) -> None:
     for module in (fleet, episodes, episode):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
+    nicegui_app.add_middleware(ContentPolicy)
     ui.run_with(
         app,
         title="LeFleet",
@@ -27,6 +29,7 @@ def mount(app: FastAPI, services: Services) -> None:
         dark=True,
         language="en-US",
         reconnect_timeout=20,
+        binding_refresh_interval=None,
         tailwind=False,
         show_welcome_message=False,
     )

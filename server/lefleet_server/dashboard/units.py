@@ -24,7 +24,7 @@ def percent(part: int, whole: int) -> str:
 
 def duration(seconds: float) -> str:
     """`8.4 s`, `2:05 min`, `1:02:05 h`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
