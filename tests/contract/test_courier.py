@@ -145,16 +145,43 @@ def test_a_file_that_changed_on_the_robots_disk_is_refused_kept_and_does_not_hol
     assert side.spool.get(good).state is State.ACKNOWLEDGED
 
 
+def test_an_episode_that_keeps_failing_does_not_hold_up_the_others(server, enrolled):
+    side = enrolled(server)
+    episodes = [side.record(), side.record()]
+    token = credential.read(side.settings.state_dir, "robot-1").token
+    stuck = side.spool.next_waiting().sha256
+
+    class Stuck(ServerApi):
+        def create_upload(self, size_bytes: int, sha256: str, episode_id: str) -> str:
+            if sha256 == stuck:
+                raise Retryable("500 for this one only")
+            return super().create_upload(size_bytes, sha256, episode_id)
+
+    work = uploader(side, api=Stuck(server, token))
+    with pytest.raises(Retryable):
+        work.step()
+    assert work.step() and not work.step()
+    states = {side.spool.get(episode).sha256 == stuck: side.spool.get(episode).state for episode in episodes}
+    assert states == {True: State.WAITING, False: State.ACKNOWLEDGED}
+    assert uploader(side).step()
+
+
 def test_only_acknowledged_episodes_are_freed_for_the_budget(server, enrolled):
     side = enrolled(server)
     episodes = [side.record(), side.record()]
     work = uploader(side, budget_bytes=1)
+
+    def states() -> list[State]:
+        kept = [side.spool.get(episode) for episode in episodes]
+        assert [each.path.exists() for each in kept] == [each.state is not State.FREED for each in kept]
+        return sorted(each.state for each in kept)
+
     work.step()
-    kept = [side.spool.get(episode) for episode in episodes]
-    assert sorted(each.state for each in kept) == [State.FREED, State.WAITING]
-    assert [each.path.exists() for each in kept] == [each.state is State.WAITING for each in kept]
+    assert states() == [State.ACKNOWLEDGED, State.WAITING]
     work.step()
-    assert {side.spool.get(episode).state for episode in episodes} == {State.FREED}
+    assert states() == [State.ACKNOWLEDGED, State.FREED]
+    work.step()
+    assert states() == [State.FREED, State.FREED]
 
 
 def test_a_code_enrols_once_and_only_its_robot(server, enrolled, server_cli):

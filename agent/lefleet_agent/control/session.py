@@ -134,7 +134,7 @@ class Session:
     def _next_seed(self) -> int:
         """Scenes count up from the setting, or from the clock, so that a restart does not repeat them."""
         if self._seed is None:
-            self._seed = int(time.time())
+            self._seed = time.time_ns() // 1000 % 2**31
         self._seed += 1
         return self._seed - 1
 

@@ -27,21 +27,25 @@ class Uploader:
         self._chunk_bytes = chunk_bytes
         self._budget_bytes = budget_bytes
         self._counted = counted
+        self._failed: set[str] = set()
 
     def step(self) -> bool:
-        """Deliver the next episode; False when none waits. Raises Retryable, Unauthorised."""
-        episode = self._spool.next_waiting()
+        """Deliver the next episode; False when none waits. Raises Retryable, Unauthorised, UploadGone."""
+        self._spool.free_to_budget(self._budget_bytes)
+        episode = self._spool.next_waiting(skip=self._failed)
         if episode is None:
-            self._spool.free_to_budget(self._budget_bytes)
+            self._failed.clear()
             return False
+        # One that fails goes to the end of the line: whatever is wrong with it must not hold up the rest.
+        self._failed.add(episode.episode_id)
         try:
             receipt = self._api.receipt(episode.sha256) or self._send(episode)
         except Rejected as error:
             self._refused(episode, str(error))
-            return True
-        self._spool.acknowledge(episode.episode_id, receipt.as_dict())
-        log.info("episode delivered", episode=episode.episode_id, bytes=episode.bytes, receipt=receipt.receipt_id)
-        self._spool.free_to_budget(self._budget_bytes)
+        else:
+            self._spool.acknowledge(episode.episode_id, receipt.as_dict())
+            log.info("episode delivered", episode=episode.episode_id, bytes=episode.bytes, receipt=receipt.receipt_id)
+        self._failed.discard(episode.episode_id)
         return True
 
     def _send(self, episode: SpooledEpisode) -> Receipt:
