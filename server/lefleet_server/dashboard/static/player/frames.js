@@ -1,6 +1,8 @@
 // Fetches an episode's pictures ahead of the place being watched, each one once, and keeps decoded those nearby.
 
-const PARALLEL = 6; // what a browser opens to one HTTP/1.1 host
+const PARALLEL = 4; // a browser opens 6 connections to one HTTP/1.1 host; the page's other requests need some
+const AHEAD = 300; // ticks: ten seconds at 30 Hz, so that opening an episode does not cost the server all of it
+const BEHIND = 30;
 const DECODED_AHEAD = 20; // pictures per camera
 const KEPT_BYTES = 256 * 1024 * 1024; // compressed
 const TRIES = 3;
@@ -75,9 +77,9 @@ export class Frames {
   wanted(track) {
     const here = track.first[this.place];
     const free = (first) => !track.blobs.has(first) && (track.tries.get(first) ?? 0) < TRIES;
-    const ahead = track.unique.find((first) => first >= here && free(first));
+    const ahead = track.unique.find((first) => first >= here && first < here + AHEAD && free(first));
     if (ahead !== undefined) return { track, first: ahead, distance: ahead - here };
-    const behind = track.unique.findLast((first) => first < here && free(first));
+    const behind = track.unique.findLast((first) => first < here && first >= here - BEHIND && free(first));
     return behind === undefined ? null : { track, first: behind, distance: this.ticks + here - behind };
   }
 
