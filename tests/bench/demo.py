@@ -18,7 +18,7 @@ import numpy as np
 from demo_api import DemoApi
 from figure import Column, Figure, Row, Sample
 from options import REPO, Options
-from processes import BenchError, Unavailable, wait_until
+from processes import BenchError, Unavailable, tail, wait_until
 
 NAME = "demo"
 ROBOTS = ("robot-1", "robot-2")
@@ -114,7 +114,10 @@ def started(options: Options, tell: Callable[[str], None]) -> Iterator[tuple[Dem
             finally:
                 make.terminate()
                 make.wait(30)
-                subprocess.run(["make", "clean"], cwd=checkout, env=environment, stdout=log, stderr=log, check=True)
+                clean = ["make", "clean"]
+                done = subprocess.run(clean, cwd=checkout, env=environment, stdout=log, stderr=log, check=False)
+                if done.returncode:
+                    raise BenchError(f"make clean in {checkout}: {tail(log)}")
 
 
 def copy(target: Path) -> Path:
@@ -154,5 +157,4 @@ def wait_for_episodes(
 
 def failed(make: subprocess.Popen[bytes], log: Any) -> None:
     if make.poll():
-        log.seek(0)
-        raise BenchError(f"make demo ended with {make.returncode}: {log.read()[-1500:]}")
+        raise BenchError(f"make demo ended with {make.returncode}: {tail(log)}")

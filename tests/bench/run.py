@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -99,7 +100,7 @@ def measure_all(benches: list[Bench], options: Options, console: Console) -> tup
                 results.append(bench.measure(options, tell))
             except Unavailable as error:
                 results.append(Skipped(bench.NAME, str(error)))
-            except BenchError as error:
+            except (BenchError, OSError, subprocess.SubprocessError) as error:
                 failures += 1
                 console.print(f"[bold red]{bench.NAME} failed[/]: {error}", highlight=False)
                 results.append(Skipped(bench.NAME, f"failed: {str(error).splitlines()[0]}"))
