@@ -62,9 +62,9 @@ format: environment ## Lay out the Python code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: environment ## Measure the figures of docs/benchmarks.md on this machine
+bench: environment ## Measure the figures of docs/benchmarks.md on this machine (ARGS=--help)
 	@$(PYTHON) ansible/demo/packages.py bench
-	@set -e; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --no-annotate
 requirements: environment ## Pin again what the requirements ask for (UPGRADE=--upgrade for newer versions)
