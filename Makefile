@@ -16,7 +16,7 @@ export PYTHONPATH := $(CURDIR)/agent:$(CURDIR)/server
 IN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop clean status login test lint format bench requirements environment
+.PHONY: help demo stop clean status login test lint format bench screenshots requirements environment
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -65,6 +65,9 @@ format: environment ## Lay out the Python code
 bench: environment ## Measure the figures of docs/benchmarks.md on this machine (ARGS=--help)
 	@$(PYTHON) ansible/demo/packages.py bench
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+screenshots: ## Take the README's pictures from the running demo
+	@$(BIN)/python tests/browser/screenshots.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --no-annotate
 requirements: environment ## Pin again what the requirements ask for (UPGRADE=--upgrade for newer versions)

@@ -1,6 +1,7 @@
 """The command line, and the only place that builds objects and wires them."""
 
 import json
+import os
 import platform
 import signal
 import sys
@@ -50,6 +51,7 @@ def courier(config: Config) -> None:
     """Courier: deliver episodes, send heartbeats and pictures, serve /metrics."""
     from lefleet_agent.wiring import build_courier
 
+    os.nice(5)  # control comes first where cores are few
     settings = load(config)
     build_courier(settings, credential.read(settings.state_dir, settings.robot_id), _stop_on_signals()).run()
 

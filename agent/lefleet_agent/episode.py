@@ -61,7 +61,7 @@ class PolicyInfo:
     repo: str
     commit: str
     digest: str
-    """SHA-256 over the release's sorted `name sha256` lines."""
+    """SHA-256 over the repo, the commit and the sorted `name sha256` lines, each on a line of its own."""
     type: str
     files: dict[str, str]
     """File name to SHA-256."""

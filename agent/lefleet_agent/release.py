@@ -49,7 +49,8 @@ def describe(folder: Path, repo: str, commit: str) -> PolicyInfo:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    listing = "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
+    # The same files from another commit are another release: provenance must name the one that was installed.
+    listing = f"{repo}\n{commit}\n" + "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
     return PolicyInfo(repo, commit, hashlib.sha256(listing.encode()).hexdigest(), str(config.get("type")), files)
 
 

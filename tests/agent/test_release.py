@@ -47,6 +47,12 @@ def test_another_checkpoint_takes_the_link_and_the_first_stays(store, checkpoint
     assert changed and back.digest == store.active_digest() == first.digest
 
 
+def test_the_same_files_from_another_commit_are_another_release(store, checkpoint):
+    store.install(checkpoint, "lab/act", "1")
+    info, changed = store.install(checkpoint, "lab/act", "2")
+    assert changed and store.active()[1] == info and info.commit == "2"
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_file_is_refused_by_name_and_leaves_nothing(store, checkpoint, tmp_path, name):
     (checkpoint / name).unlink()

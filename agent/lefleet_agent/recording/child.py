@@ -22,6 +22,7 @@ def child_main(
 ) -> None:
     from lefleet_agent.recording.recorder import run
 
+    os.nice(5)  # control comes first where cores are few; the ring holds a second of frames
     sys.stdout, sys.stderr = PatientStream(1), PatientStream(2)
     if setup:
         setup()

@@ -43,7 +43,7 @@ def read(view: RobotView) -> RobotState:
     """Takes what it knows out of a robot's last heartbeat."""
     said: dict[str, Any] = view.status.heartbeat if view.status else {}
     policy, loop, spool, disk = (said.get(name) or {} for name in ("policy", "loop", "spool", "disk"))
-    commit = policy.get("commit") or ""
+    commit = policy.get("commit") or policy.get("digest") or ""
     repo = policy.get("repo") or ""
     return RobotState(
         id=view.robot.id,

@@ -83,7 +83,8 @@ def refused(field: str, message: str) -> Invalid:
 
 
 async def _read(path: Path, timeout_s: float) -> dict[str, Any]:
-    command = (sys.executable, "-I", "-m", "lefleet_server.episodes.reader", str(path))
+    # It gives way to everything else: starting Python is most of its work, and on one machine robots may run beside it.
+    command = ("nice", "-n", "10", sys.executable, "-I", "-m", "lefleet_server.episodes.reader", str(path))
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
