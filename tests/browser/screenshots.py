@@ -1,6 +1,7 @@
 """Take the README's pictures from the running demo: `make screenshots`."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,11 +39,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=IMAGES, help="where the pictures go")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    link = subprocess.run(
-        [sys.executable, ROOT / "ansible" / "demo" / "welcome.py", "--login"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    welcome = [sys.executable, ROOT / "ansible" / "demo" / "welcome.py", "--login"]
+    link = subprocess.run(welcome, check=True, capture_output=True, text=True).stdout.strip()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
         log_in(page, link)
         take(page, link.split("/login")[0], folder)
