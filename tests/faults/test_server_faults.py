@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -154,7 +155,7 @@ def test_killed_while_receiving_the_server_goes_on_at_what_reached_the_disk(serv
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
-    server, robot, tmp_path, server_settings
+    server, robot, tmp_path, server_settings, wait_until
 ):
     episodes = [(path, path.read_bytes()) for path in (write_episode(tmp_path, 50 + n) for n in range(6))]
     rng = random.Random(4)  # noqa: S311 - moments, not secrets
@@ -184,4 +185,9 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_stored
     state = Path(server_settings["state_dir"])
     stored = [path for path in (state / "blobs").rglob("*") if path.is_file()]
     assert sorted(path.read_bytes() for path in stored) == sorted(data for _, data in episodes)
-    assert list((state / "incoming").iterdir()) == []
+    # A kill between a file and its row leaves an empty file: the sweep of the next start removes it once it is old.
+    server.kill()
+    for stray in (state / "incoming").iterdir():
+        os.utime(stray, (1, 1))
+    server.start()
+    wait_until(lambda: not list((state / "incoming").iterdir()))

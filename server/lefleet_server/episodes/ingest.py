@@ -40,11 +40,12 @@ async def announce(services: Services, robot_id: str, file: Announcement) -> tup
         )
     async with services.db.transaction() as session:
         await _refuse_stored(session, robot_id, file)
+        # Its row is locked until the file is there: finished meanwhile, it would leave a file that belongs to nothing.
         upload = await _open_upload(session, robot_id, file, settings.max_open_uploads)
-    offset = await in_thread(incoming.size, upload.id)
-    await in_thread(incoming.require_space, upload.length - (offset or 0))
-    if offset is None:
-        await in_thread(incoming.create, upload.id)
+        offset = await in_thread(incoming.size, upload.id)
+        await in_thread(incoming.require_space, upload.length - (offset or 0))
+        if offset is None:
+            await in_thread(incoming.create, upload.id)
     return upload, offset or 0
 
 
@@ -184,7 +185,9 @@ async def _open_upload(session: AsyncSession, robot_id: str, file: Announcement,
         "episode_id": file.episode_id,
     }
     await session.execute(insert(Upload).values(**values).on_conflict_do_nothing())
-    upload = (await session.scalars(mine.where(Upload.sha256 == file.sha256))).one()
+    upload = (await session.scalars(mine.where(Upload.sha256 == file.sha256).with_for_update())).one_or_none()
+    if upload is None:
+        raise Locked("the upload of these bytes is being finished; ask again in a moment", headers={"Retry-After": "1"})
     if (upload.length, upload.episode_id) != (file.length, file.episode_id):
         raise Invalid(
             f"an upload of these bytes is open with length {upload.length} and episode {upload.episode_id}",
