@@ -15,7 +15,7 @@ from here import PORT_FILE, REPO, STATE, VENV, refuse, remembered_port, supervis
 PYTHON = (3, 12), (3, 14)
 PORTS = 3  # the server, and the /metrics of two robots
 ENVIRONMENT_GB = 12.0  # 6 GB installed, as much again while it is fetched
-DATA_GB = 2.0
+DATA_GB = 5.0  # the demo's server leaves 3 free, and each robot may keep half a one
 
 
 def python_problem(version: "tuple[int, int]") -> "str | None":

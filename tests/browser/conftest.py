@@ -181,7 +181,7 @@ def fleet(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFacto
 
 def _drawing(number: int) -> Drawing:
     """The number-th newest: one in five failed, one in seven was interrupted, the last eight had another policy."""
-    minutes = 2 + 3 * number
+    minutes = 2 + 5 * number  # no whole page within the last hour
     return Drawing(
         robot_id=f"robot-{1 + number % 2}",
         started_wall_ns=time.time_ns() - minutes * 60 * 10**9,

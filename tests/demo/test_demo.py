@@ -100,7 +100,7 @@ def test_the_demo_from_its_first_start_to_its_end(demo):
     assert re.findall(r"changed=(\d+)", again) == ["0"] * 3, again[-3000:]
 
     # The plug of robot-1 is pulled in the middle of an episode: what it had recorded arrives, marked.
-    # Its own file tells: the server's word may be as old as the pause between two episodes is long.
+    # Its own file tells: the server's word may be as old as a pause is long.
     control = demo.folder / ".demo" / "robots" / "robot-1" / "run" / "control.json"
     wait_for(
         lambda: json.loads(control.read_text())["episode"], lambda episode: episode and 15 < episode["ticks"] < 90, 60
