@@ -3,6 +3,7 @@
 Usage: control_stand_in.py STATE_DIR EPISODE_ID. Prints `recorder PID`, then a line for each tick taken.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from lefleet_agent.robots.fake import FakeRobot
 
 
 def main() -> None:
+    # A test run started in the background of a script ignores SIGINT, and hands that down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     robot = FakeRobot("robot-1")
     handle = RecorderHandle(RecorderConfig(Path(sys.argv[1]), robot.info, sync_period_s=0.1))
     handle.start()
