@@ -23,8 +23,6 @@ def take(page: Page, address: str, folder: Path) -> None:
     page.screenshot(path=folder / "fleet.png")
     page.goto(f"{address}/episodes?outcome=success")
     page.locator("a[href^='/episodes/']").first.wait_for(timeout=60_000)
-    page.wait_for_timeout(1_500)
-    page.screenshot(path=folder / "episodes.png")
     page.goto(address + (page.locator("a[href^='/episodes/']").first.get_attribute("href") or ""))
     page.wait_for_timeout(3_000)
     page.keyboard.press("Space")
