@@ -89,16 +89,18 @@ def release_install(
     """Check a policy, copy it into the release store and make it the active one from the next episode on."""
     settings = load(config)
     info, changed = _releases(settings).install(folder, repo or folder.name, commit)
-    values = {"changed": changed, "digest": info.digest, "repo": info.repo, "commit": info.commit, "type": info.type}
-    _show(values, as_json, f"{'activated' if changed else 'already active'}: {info.repo} {info.digest[:12]}")
+    _show(
+        {"changed": changed} | info.reference(),
+        as_json,
+        f"{'activated' if changed else 'already active'}: {info.repo} {info.digest[:12]}",
+    )
 
 
 @release_app.command("status")
 def release_status(config: Config, as_json: Json = False) -> None:
     """Verify the active policy's every file against its hash."""
     _, info = _releases(load(config)).active()
-    values = {"digest": info.digest, "repo": info.repo, "commit": info.commit, "type": info.type}
-    _show(values, as_json, f"active and intact: {info.repo} {info.digest[:12]} ({info.type})")
+    _show(info.reference(), as_json, f"active and intact: {info.repo} {info.digest[:12]} ({info.type})")
 
 
 @app.command()

@@ -66,6 +66,10 @@ class PolicyInfo:
     files: dict[str, str]
     """File name to SHA-256."""
 
+    def reference(self) -> dict[str, str]:
+        """What names this policy, without its list of files."""
+        return {"repo": self.repo, "commit": self.commit, "digest": self.digest, "type": self.type}
+
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:

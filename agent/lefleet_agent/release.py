@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lefleet_agent.episode import PolicyInfo
+from lefleet_agent.files import fsync_folder
 
 REQUIRED = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
 MANIFEST = "release.json"
@@ -74,7 +75,7 @@ class ReleaseStore:
             part.unlink(missing_ok=True)
             part.symlink_to(info.digest)
             part.rename(link)
-            _sync_folder(self._folder)
+            fsync_folder(self._folder)
             changed = True
         return info, changed
 
@@ -108,33 +109,35 @@ class ReleaseStore:
         manifest = part / MANIFEST
         manifest.write_text(json.dumps(asdict(info), indent=2, sort_keys=True) + "\n")
         _sync_file(manifest)
-        _sync_folder(part)
+        fsync_folder(part)
         part.rename(target)
-        _sync_folder(self._folder)
+        fsync_folder(self._folder)
 
 
 def _check_finite(path: Path) -> None:
+    """Reads the tensors through the file's own header (safetensors format), since NumPy has no bfloat16."""
     try:
-        with safe_open(path, "np") as tensors:
-            names = list(tensors.keys())
+        with safe_open(path, "np"):  # the library judges the format
+            header_bytes, header = _safetensors_header(path)
     except (SafetensorError, OSError) as error:
         raise ReleaseError(f"{path.name}: not a safetensors file: {error}") from error
-    for name in names:
-        if not _tensor_is_finite(path, name):
+    for name, entry in header.items():
+        if name != "__metadata__" and not _is_finite(path, entry, 8 + header_bytes):
             raise ReleaseError(f"{path.name}: tensor {name} holds NaN or infinity; export the policy again")
 
 
-def _tensor_is_finite(path: Path, name: str) -> bool:
-    """Reads the tensor through the file's own header (safetensors format), since NumPy has no bfloat16."""
+def _safetensors_header(path: Path) -> tuple[int, dict[str, Any]]:
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(header_bytes))[name]
+        return header_bytes, json.loads(file.read(header_bytes))
+
+
+def _is_finite(path: Path, entry: dict[str, Any], data_offset: int) -> bool:
     if entry["dtype"] not in FLOATS:
         return True
     storage, exponent = FLOATS[entry["dtype"]]
     start, end = entry["data_offsets"]
-    count = (end - start) // np.dtype(storage).itemsize
-    bits = np.fromfile(path, storage, count, offset=8 + header_bytes + start)
+    bits = np.fromfile(path, storage, (end - start) // np.dtype(storage).itemsize, offset=data_offset + start)
     # IEEE 754: NaN and infinity are the values whose exponent bits are all set.
     return not np.any((bits & exponent) == exponent)
 
@@ -165,11 +168,3 @@ def _sha256(path: Path) -> str:
 def _sync_file(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

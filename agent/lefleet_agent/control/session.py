@@ -152,8 +152,5 @@ class Session:
         )
 
     def _status(self, state: RobotState, detail: str = "") -> None:
-        policy = None
-        if self._policy:
-            made_of = self._policy.info
-            policy = {name: getattr(made_of, name) for name in ("repo", "commit", "digest", "type")}
+        policy = self._policy.info.reference() if self._policy else None
         self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lefleet_agent.episode import EpisodeInfo, Outcome
-from lefleet_agent.recording.files import fsync_folder
+from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.journal import JournalReader, Picture
 from lefleet_agent.recording.messages import EpisodeEnd
 from lefleet_agent.recording.ticks import tick_dtype

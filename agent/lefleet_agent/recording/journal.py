@@ -27,7 +27,7 @@ from mcap.stream_reader import breakup_chunk
 from mcap.writer import MCAP0_MAGIC, CompressionType, IndexType, Writer
 
 from lefleet_agent.episode import EpisodeInfo
-from lefleet_agent.recording.files import fsync_folder
+from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info, encode_end, encode_info
 from lefleet_agent.recording.ticks import tick_dtype
 

@@ -25,8 +25,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from lefleet_agent.episode import EpisodeInfo, RobotInfo
+from lefleet_agent.files import replace
 from lefleet_agent.metrics import RecorderMetrics, exposition
-from lefleet_agent.recording.files import replace
 from lefleet_agent.recording.ticks import Record
 from lefleet_agent.spool import SpoolStats
 
