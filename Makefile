@@ -16,12 +16,12 @@ export PYTHONPATH := $(CURDIR)/agent:$(CURDIR)/server
 IN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop clean status login test lint format bench screenshots requirements environment
+.PHONY: help demo stop clean status login test test-fleet lint format bench screenshots requirements environment
 .NOTPARALLEL:
 
 help: ## Show this list
 	@echo "LeFleet: a fleet of SO-101 arms that runs LeRobot policies and records everything it does"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Bring up a whole fleet on this machine: server, database, two simulated robots, dashboard
 	@command -v $(PYTHON) >/dev/null || { echo "LeFleet: no python3 here; install Python 3.12 or 3.13" >&2; exit 1; }
@@ -49,6 +49,10 @@ login: ## Print a new one-time log-in for the dashboard
 test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
 	@$(IN) $(BIN)/pytest
+
+test-fleet: environment ## The roles on simulated Jetsons, over SSH: needs root and Docker, takes an hour (ARGS="-k swap")
+	@$(PYTHON) ansible/demo/packages.py fleet
+	@$(IN) $(BIN)/pytest --timeout 3600 tests/fleet $(ARGS)
 
 lint: environment ## ruff, mypy (strict), ansible-lint (production), the playbooks' syntax
 	$(BIN)/ruff check .

@@ -47,7 +47,14 @@ BROWSER = Need(
     False,
 )
 WEB_SERVER = Need(("nginx-light",), "uploads are compared with it", lambda: finds("nginx"), False)
-NEEDS = {"demo": (RENDERING,), "test": (RENDERING, BROWSER), "bench": (RENDERING, WEB_SERVER)}
+ENGINE = Need(("docker.io",), "the simulated hosts are its containers", lambda: finds("dockerd"), True)
+BOOTSTRAP = Need(("debootstrap",), "the simulated hosts are built with it", lambda: finds("debootstrap"), True)
+NEEDS = {
+    "demo": (RENDERING,),
+    "test": (RENDERING, BROWSER),
+    "bench": (RENDERING, WEB_SERVER),
+    "fleet": (ENGINE, BOOTSTRAP),
+}
 
 
 def privilege() -> "list[str] | None":
