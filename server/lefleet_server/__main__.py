@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lefleet_server import __version__, logs
 from lefleet_server.accounts.roles import Role
-from lefleet_server.config import ConfigError, Settings, load
+from lefleet_server.config import CONFIG_VARIABLE, ConfigError, Settings, load
 from lefleet_server.fields import RobotId, Site, Username
 
 # Commands import what they alone need: SQLAlchemy, FastAPI and NiceGUI take seconds on a small machine.
@@ -24,7 +24,9 @@ cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 users = typer.Typer(no_args_is_help=True, help="People who may log in.")
 cli.add_typer(users, name="users")
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The server's settings, YAML.", metavar="FILE")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", envvar=CONFIG_VARIABLE, help="The server's settings, YAML.", metavar="FILE")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 _CONSOLE = "console"
 
@@ -45,6 +47,7 @@ def serve(config: ConfigOption) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=5,
     )
 
@@ -110,6 +113,24 @@ def enrol_code(
 
     code = _run(settings, work)
     _print(as_json, {"robot_id": robot, "code": code, "ttl_s": settings.enrol_code_ttl_s}, code)
+
+
+@cli.command()
+def robots(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """List the robots: how each is, and what it said last."""
+    from lefleet_server.robots import service
+    from lefleet_server.robots.schemas import RobotList, RobotOut
+
+    settings = _settings(config)
+
+    async def work(db: "Database") -> RobotList:
+        async with db.session() as session:
+            views = await service.list_robots(session, settings.offline_after_s)
+        return RobotList(items=[RobotOut.of(view) for view in views])
+
+    found = _run(settings, work)
+    lines = (f"{robot.id}  {robot.state}  {robot.last_seen_at or 'never seen'}" for robot in found.items)
+    _print(as_json, found.model_dump(mode="json"), "\n".join(lines))
 
 
 @cli.command("login-link")

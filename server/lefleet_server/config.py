@@ -1,5 +1,6 @@
 """The server's settings: one YAML file, overridden by LEFLEET_SERVER_* variables, frozen once read."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +8,24 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lefleet_server.secret import SecretFileError, read_secret
+
 ENV_PREFIX = "LEFLEET_SERVER_"
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+"""Names the settings file for the command line; no setting itself."""
 
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
+
+
+def _address_or_network(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+_Network = Annotated[str, AfterValidator(_address_or_network)]
 
 
 class ConfigError(Exception):
@@ -34,6 +47,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host/database. Leave out when postgres_dir is set."
     )
+    database_password_file: Path | None = Field(
+        None, description="File with the password for database_url, which then holds none."
+    )
     postgres_dir: Path | None = Field(
         None, description="Folder of the embedded PostgreSQL that `lefleet-server postgres` runs."
     )
@@ -45,6 +61,11 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(10, ge=1, le=200, description="Most database connections held open.")
     database_wait_s: float = Field(
         60, ge=0, le=3600, description="Seconds `serve` and `migrate` wait for the database to answer."
+    )
+
+    trusted_proxies: tuple[_Network, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks of reverse proxies: only their X-Forwarded-For and -Proto are believed.",
     )
 
     max_upload_bytes: int = Field(8 << 30, ge=1, description="Largest episode file accepted, bytes.")
@@ -72,6 +93,9 @@ class Settings(BaseSettings):
     metrics_open: bool = Field(
         False, description="Whether /metrics and the robots' metrics answer others than this machine unasked."
     )
+    metrics_token_file: Path | None = Field(
+        None, description="File with a bearer token to which /metrics and the robots' metrics answer, from anywhere."
+    )
     log_format: Literal["console", "json"] = Field("json", description="How log lines look: console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
@@ -90,6 +114,11 @@ class Settings(BaseSettings):
     def _one_database(self) -> Self:
         if self.database_url is not None and self.postgres_dir is not None:
             raise ValueError("set database_url or postgres_dir, not both")
+        if self.database_password_file is not None:
+            if self.database_url is None:
+                raise ValueError("database_password_file goes with database_url; set that too")
+            if urlsplit(self.database_url.get_secret_value()).password is not None:
+                raise ValueError("database_url holds a password and so does database_password_file; keep the file's")
         return self
 
     @property
@@ -120,14 +149,22 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     Raises ConfigError with one line per problem.
     """
     values = _read_yaml(path)
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {CONFIG_VARIABLE} | {ENV_PREFIX + name.upper() for name in Settings.model_fields}
     unknown = sorted(k for k in environ if k.upper().startswith(ENV_PREFIX) and k.upper() not in known)
     if unknown:
         raise ConfigError(f"environment: {', '.join(unknown)}: no such setting; unset it")
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_line(e)}" for e in error.errors())) from error
+    for name in ("database_password_file", "metrics_token_file"):
+        file: Path | None = getattr(settings, name)
+        try:
+            if file is not None:
+                read_secret(file)
+        except SecretFileError as error:
+            raise ConfigError(f"{path}: {name}: {error}") from error
+    return settings
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

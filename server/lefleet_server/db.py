@@ -16,6 +16,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from lefleet_server import cluster
 from lefleet_server.config import Settings
+from lefleet_server.secret import read_secret
 
 type Json = dict[str, Any]
 
@@ -111,10 +112,12 @@ UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNo
 
 
 def connection_arguments(settings: Settings, database: str | None = None) -> Json:
-    """Keyword arguments for asyncpg.connect; reads the embedded server's place and password when asked."""
+    """Keyword arguments for asyncpg.connect; reads places and passwords that lie in files each time."""
     override: Json = {"database": database} if database else {}
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
+        if settings.database_password_file is not None:
+            override["password"] = read_secret(settings.database_password_file)
         return {"dsn": url.replace("postgresql+asyncpg://", "postgresql://", 1)} | override
     if settings.postgres_dir is not None:
         return cluster.read(settings.postgres_dir).connection_arguments() | override

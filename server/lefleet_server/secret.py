@@ -1,7 +1,8 @@
-"""Secrets given out and recognised again: random text outside, its SHA-256 inside."""
+"""Secrets given out and recognised again (random text outside, its SHA-256 inside), and those read from files."""
 
 import hashlib
 import secrets
+from pathlib import Path
 
 ROBOT_PREFIX = "lfr_"
 USER_PREFIX = "lfu_"
@@ -22,3 +23,20 @@ def new_code() -> str:
 def digest(secret: str) -> bytes:
     """What is stored. Plain SHA-256 is enough for secrets that nobody can guess."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+class SecretFileError(OSError):
+    """A file that should hold a secret does not; the message names it, never what is in it."""
+
+
+def read_secret(path: Path) -> str:
+    """The one line that the file holds."""
+    try:
+        text = path.read_text(encoding="utf-8").removesuffix("\n")
+    except OSError as error:
+        raise SecretFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SecretFileError(f"{path}: is not UTF-8 text") from error
+    if not text or "\n" in text:
+        raise SecretFileError(f"{path}: must hold one line, the secret")
+    return text

@@ -1,8 +1,10 @@
 """`lefleet-server` as a person and as Ansible call it; the embedded PostgreSQL as a supervisor runs it."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -84,6 +86,45 @@ def test_a_code_enrols_and_a_link_logs_in_over_the_real_server(config, server_se
     assert post(f"{base}/api/v1/login", {"code": link.partition("=")[2]}) == 204
     server.send_signal(signal.SIGTERM)
     assert server.wait(20) in {0, -signal.SIGTERM}
+
+
+def test_only_a_trusted_proxy_says_who_is_asking(server_settings, tmp_path, start, wait_until):
+    """Behind a proxy `this machine` is whoever the proxy names, and nobody can name themselves."""
+    config = tmp_path / "server.yml"
+    config.write_text(yaml.safe_dump(server_settings | {"host": "0.0.0.0", "trusted_proxies": ["127.0.0.2"]}))  # noqa: S104
+    start("serve", "--config", config)
+    port, outside = server_settings["port"], own_address()
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60)
+
+    def metrics(source: str, target: str, forwarded: str | None) -> int:
+        headers = {"X-Forwarded-For": forwarded} if forwarded is not None else {}
+        connection = http.client.HTTPConnection(target, port, source_address=(source, 0), timeout=20)
+        connection.request("GET", "/metrics", headers=headers)
+        return connection.getresponse().status
+
+    proxy, stranger, local = "127.0.0.2", outside, "127.0.0.1"
+    assert metrics(proxy, local, "203.0.113.7") == 403
+    assert metrics(proxy, local, "127.0.0.1, 203.0.113.7") == 403
+    assert metrics(proxy, local, "no address") == 403
+    assert metrics(proxy, local, "127.0.0.1") == 200
+    assert metrics(stranger, outside, None) == 403
+    assert metrics(stranger, outside, "127.0.0.1") == 403
+    assert metrics(local, local, "203.0.113.7") == 200
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback; nothing is sent to learn it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network address")
+        return probe.getsockname()[0]
+
+
+def test_the_settings_file_may_be_named_by_a_variable(config):
+    done = run("robots", "--json", env=os.environ | {"LEFLEET_SERVER_CONFIG": str(config)})
+    assert json.loads(done.stdout) == {"items": []}
 
 
 def post(url: str, body: dict) -> int:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -59,6 +60,19 @@ async def test_metrics_are_for_this_machine_and_for_people(connect, operator, ro
         assert (await stranger.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize("path", METRICS)
+async def test_metrics_answer_whoever_has_their_token(server_settings, robot, tmp_path, path):
+    await robot.heartbeat()
+    (tmp_path / "token").write_text("s3cret\n")
+    settings = Settings(**server_settings | {"metrics_token_file": str(tmp_path / "token")})
+    app = create_app(settings, dashboard=False)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=("203.0.113.7", 1234))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as stranger:
+            for sent, status in (("Bearer s3cret", 200), ("Bearer guess", 403), ("Basic s3cret", 403), ("", 403)):
+                assert (await stranger.get(path, headers={"Authorization": sent})).status_code == status
+
+
 @pytest.fixture
 async def without_database(server_settings, postgres):
     """The API while PostgreSQL is gone."""
@@ -69,8 +83,6 @@ async def without_database(server_settings, postgres):
 
 
 async def test_without_the_database_discovery_fails_instead_of_dropping_every_robot(without_database):
-    import httpx
-
     transport = httpx.ASGITransport(without_database, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         answers = {path: (await client.get(path)).status_code for path in (*METRICS, "/readyz", "/healthz", "/metrics")}

@@ -1,29 +1,48 @@
 """What watches the house: liveness, readiness, metrics, and the robots' metrics for Prometheus."""
 
+import hmac
 import ipaddress
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
-from lefleet_server.auth import ServicesDep, user_of
+from lefleet_server.auth import ServicesDep, bearer, user_of
 from lefleet_server.metrics import CONTENT_TYPE
 from lefleet_server.operations import service
 from lefleet_server.problems import Forbidden
 from lefleet_server.robots import exposition
+from lefleet_server.secret import digest, read_secret
+from lefleet_server.threads import in_thread
 
 
 async def _metrics_allowed(request: Request, services: ServicesDep) -> None:
-    if services.settings.metrics_open or _is_this_machine(request) or await user_of(services.db, request):
+    settings = services.settings
+    if settings.metrics_open or _is_this_machine(request):
         return
-    raise Forbidden("metrics answer this machine only; log in, or set metrics_open")
+    if settings.metrics_token_file is not None and await in_thread(_has_token, request, settings.metrics_token_file):
+        return
+    if await user_of(services.db, request):
+        return
+    raise Forbidden("metrics answer this machine only; log in, send the metrics token, or set metrics_open")
 
 
 def _is_this_machine(request: Request) -> bool:
-    # uvicorn puts the X-Forwarded-For of a proxy on this machine here, so a proxied stranger is not "this machine".
-    return request.client is None or ipaddress.ip_address(request.client.host).is_loopback
+    # uvicorn puts what a trusted proxy said in X-Forwarded-For here, so a proxied stranger is not "this machine".
+    if request.client is None:
+        return True
+    try:
+        return ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False  # a proxy's word that is no address
+
+
+def _has_token(request: Request, file: Path) -> bool:
+    sent = bearer(request, "")
+    return sent is not None and hmac.compare_digest(digest(sent), digest(read_secret(file)))
 
 
 root = APIRouter(tags=["operations"])
