@@ -3,9 +3,12 @@
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import threading
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lefleet_agent import __version__, credential
+from lefleet_agent import __version__, credential, liveness
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
+from lefleet_agent.drain import Drain
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
@@ -62,7 +66,7 @@ def enrol(
     code: Annotated[str, typer.Option(help="One-time code of `lefleet-server enrol-code`; `-` reads it.")] = "-",
 ) -> None:
     """Turn a one-time code into this robot's own credential."""
-    from lefleet_agent.courier.api import ServerApi
+    from lefleet_agent.wiring import build_api
 
     settings = load(config)
     url = str(settings.server_url)
@@ -71,7 +75,7 @@ def enrol(
         raise typer.BadParameter(
             "the code is empty; run `lefleet-server enrol-code` on the server", param_hint="--code"
         )
-    api = ServerApi(url, timeout_s=settings.courier.timeout_s)
+    api = build_api(settings)
     token = api.enrol(word, settings.robot_id, __version__, platform.machine())
     api.close()
     credential.write(settings.state_dir, Credential(settings.robot_id, url, token))
@@ -120,6 +124,66 @@ def status(config: Config, as_json: Json = False) -> None:
 
 
 @app.command()
+def health(
+    config: Config,
+    part: Annotated[str, typer.Argument(help="`control` or `courier`; both if not given.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Whether control and courier are alive, as a watchdog asks: exit status 1 when one hangs or is gone."""
+    if part and part not in liveness.PARTS:
+        raise typer.BadParameter(f"{part!r} is neither control nor courier", param_hint="PART")
+    run_dir, now_ns = load(config).state_dir / "run", time.monotonic_ns()
+    found = {each: liveness.health(run_dir, each, now_ns) for each in ([part] if part else liveness.PARTS)}
+    lines = [f"{name} is alive{f': {each.state}' if each.state else ''}" if each.alive else each.detail
+             for name, each in found.items()]  # fmt: skip
+    _show({name: asdict(each) for name, each in found.items()}, as_json, "\n".join(lines))
+    if not all(each.alive for each in found.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def drain(
+    config: Config,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait until it rests.")] = 0,
+    spool: Annotated[bool, typer.Option("--spool", help="Wait also until the server has every episode.")] = False,
+    by: Annotated[str, typer.Option(help="Who asks; a robot rests until each of them resumed.")] = "operator",
+    as_json: Json = False,
+) -> None:
+    """Let the robot finish its episode and begin no other until `lefleet-agent resume`, whatever restarts meanwhile."""
+    from lefleet_agent.drained import wait_until_delivered, wait_until_drained
+    from lefleet_agent.wiring import build_spool
+
+    settings = load(config)
+    changed = Drain(settings.state_dir).request(_word(by))
+    values: dict[str, Any] = {"changed": changed}
+    deadline = time.monotonic() + wait
+    if wait:
+        values["state"] = wait_until_drained(settings.state_dir, wait)
+    if wait and spool:
+        left_s = max(0.0, deadline - time.monotonic())
+        values["refused_episodes"] = wait_until_delivered(settings.state_dir, build_spool(settings), left_s)
+    _show(values, as_json, "it rests" if wait else "it will rest after its episode")
+
+
+@app.command()
+def resume(
+    config: Config,
+    by: Annotated[str, typer.Option(help="Whose request ends; `all` ends everyone's.")] = "operator",
+    as_json: Json = False,
+) -> None:
+    """End what `drain` asked for: the robot goes on unless someone else wants it to rest."""
+    requests = Drain(load(config).state_dir)
+    whose = requests.asked_by() if by == "all" else [_word(by)]
+    ended = [each for each in whose if requests.withdraw(each)]
+    others = requests.asked_by()
+    _show(
+        {"changed": bool(ended), "asked_by": others},
+        as_json,
+        f"it still rests, asked by {', '.join(others)}" if others else "it goes on",
+    )
+
+
+@app.command()
 def settings(as_json: Json = False) -> None:
     """Every setting with its default and what it means."""
     rows = [dict(zip(("name", "default", "meaning"), row, strict=True)) for row in describe()]
@@ -135,13 +199,25 @@ def settings(as_json: Json = False) -> None:
 def main() -> None:
     """Foreseen failures end with one sentence and exit code 1; wrong usage with 2."""
     from lefleet_agent.courier.api import ServerError
+    from lefleet_agent.drained import DrainError
     from lefleet_agent.logs import configure
+    from lefleet_agent.spool import SpoolError
 
     configure()
 
     try:
         app()
-    except (ConfigError, NotEnrolledError, ReleaseError, PolicyError, RobotError, RecorderError, ServerError) as error:
+    except (
+        ConfigError,
+        NotEnrolledError,
+        ReleaseError,
+        PolicyError,
+        RobotError,
+        RecorderError,
+        ServerError,
+        DrainError,
+        SpoolError,
+    ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
 
@@ -151,6 +227,12 @@ def _stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def _word(by: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", by):
+        raise typer.BadParameter(f"{by!r} is no name; use small letters, digits and `-`", param_hint="--by")
+    return by
 
 
 def _releases(settings: AgentSettings) -> ReleaseStore:

@@ -68,6 +68,9 @@ class AgentSettings(BaseSettings):
 
     robot_id: str = Field(pattern=ROBOT_ID, description="Name of this robot in the fleet")
     server_url: AnyHttpUrl = Field(description="Where the server answers")
+    server_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that the server's certificate comes from; empty: the system's"
+    )
     state_dir: Path = Field(description="Folder for credential, journal, spool and releases (NVMe on a Jetson)")
     task: str = Field(
         "Pick up the cube and place it on the goal", min_length=1, description="What the policy is asked to do"
@@ -75,6 +78,9 @@ class AgentSettings(BaseSettings):
     control_hz: float = Field(30.0, gt=0, le=200, description="Control ticks a second")
     episode_time_limit_s: float = Field(10.0, gt=0, le=3600, description="An episode ends as a failure after this")
     pause_s: float = Field(2.0, ge=0, le=3600, description="Rest between episodes, seconds")
+    hung_after_s: float = Field(
+        60.0, ge=5, le=3600, description="Silence after which control counts as hung, seconds; ten times that at start"
+    )
     seed: int | None = Field(None, ge=0, description="First scene of the simulator, counted up; empty: from the clock")
     robot: Annotated[SimulatedRobot, Field(description="Which robot, and its cameras")] = SimulatedRobot()
     safety: Safety = Safety()

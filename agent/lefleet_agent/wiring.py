@@ -1,11 +1,15 @@
 """Builds the two processes' objects from the settings. Adapters (robots, policies, HTTP) are named only here."""
 
+import ipaddress
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import structlog
 from prometheus_client import CollectorRegistry
 
 from lefleet_agent.config import AgentSettings, ConfigError
@@ -14,11 +18,13 @@ from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.safety import Limits
 from lefleet_agent.control.session import Session
 from lefleet_agent.courier.api import ServerApi
-from lefleet_agent.courier.courier import Courier
+from lefleet_agent.courier.courier import TALK_S, Courier, CourierFile
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.credential import Credential
+from lefleet_agent.drain import Drain
 from lefleet_agent.episode import RobotInfo
+from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics, exposition
 from lefleet_agent.policy import Policy
@@ -26,6 +32,8 @@ from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.release import ReleaseStore
 from lefleet_agent.robot import ResettableRobot
 from lefleet_agent.spool import Spool
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -39,6 +47,7 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
             robot=robot.info,
             jpeg_quality=settings.recording.jpeg_quality,
             ring_slots=settings.recording.ring_slots,
+            hung_after_s=settings.hung_after_s,
         ),
         setup=configure,
     )
@@ -47,23 +56,61 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
         limits = build_limits(robot.info, settings)
         loop = ControlLoop(robot, limits, handle.sink, SystemClock(), settings.control_hz, stop)
         has_room = partial(build_spool(settings).has_room, budget_bytes)
-        yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, settings, stop)
+        rest = Drain(settings.state_dir).asked_by
+        yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, rest, settings, stop)
     finally:
         handle.close()
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
     registry = CollectorRegistry()
-    metrics = CourierMetrics(registry)
-    api = ServerApi(str(settings.server_url), credential.token, settings.courier.timeout_s)
+    metrics, pulse = CourierMetrics(registry), Pulse()
+    api = build_api(settings, credential.token)
+
+    def counted(size_bytes: int, result: str) -> None:
+        pulse.expect("upload", TALK_S)  # a large episode over a bad link takes hours, but it moves
+        metrics.upload_bytes(size_bytes, result)
+
     uploader = Uploader(
         api,
         build_spool(settings),
         settings.courier.upload_chunk_bytes,
         settings.recording.spool_budget_bytes,
-        counted=metrics.upload_bytes,
+        counted,
     )
-    return Courier(api, uploader, build_report(settings), partial(exposition, registry), settings.courier, stop)
+    tell = CourierFile(settings.state_dir / "run" / "courier.json", pulse)
+    return Courier(api, uploader, build_report(settings), partial(exposition, registry), tell, settings.courier, stop)
+
+
+def build_api(settings: AgentSettings, token: str | None = None) -> ServerApi:
+    """Raises ConfigError when the authority's file cannot be used."""
+    url = settings.server_url
+    if url.scheme == "http" and not is_loopback(url.host or ""):
+        log.warning("this server is spoken to without TLS: anyone on the way can read and change it", server=str(url))
+    return ServerApi(str(url), token, settings.courier.timeout_s, build_trust(settings.server_ca_file))
+
+
+def build_trust(authority: Path | None) -> ssl.SSLContext | None:
+    """What the server's certificate is checked against; None stands for what the system trusts.
+
+    Raises ConfigError.
+    """
+    if authority is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except FileNotFoundError:
+        raise ConfigError(f"server_ca_file: {authority}: no such file; copy the server's ca.crt there") from None
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"server_ca_file: {authority}: no certificates in PEM form can be read: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own, as far as can be told without asking."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def build_report(settings: AgentSettings) -> Report:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from threading import Event
 
 import numpy as np
@@ -31,6 +32,7 @@ class Fleet:
         self.load_error: Exception | None = None
         self.begin_error: Exception | None = None
         self.room = True
+        self.asked_to_rest: Callable[[], list[str]] = list
         self.frames = 0
         self.previews = 0
 
@@ -79,7 +81,11 @@ class Fleet:
         low, high = np.array(self.robot.info.joint_limits, np.float32).T
         limits = Limits(low, high, np.full(6, 1e3, np.float32))
         loop = ControlLoop(self.robot, limits, self, SystemClock(), settings.control_hz, self.stop)
-        Session(self.robot, self, loop, self, lambda: self.room, settings, self.stop).run()
+
+        def rest() -> list[str]:
+            return self.asked_to_rest()
+
+        Session(self.robot, self, loop, self, lambda: self.room, rest, settings, self.stop).run()
 
 
 def test_an_episode_names_its_policy_robot_task_and_scene():
@@ -167,3 +173,56 @@ def test_the_robot_is_disconnected_whatever_ends_the_session():
     with pytest.raises(ZeroDivisionError):
         fleet.run()
     assert disconnected
+
+
+def test_a_drained_robot_begins_no_episode_says_who_asked_and_goes_on_when_resumed():
+    fleet = Fleet()
+    asked = ["operator", "service"]
+    fleet.asked_to_rest = lambda: asked
+
+    def resume_after_three(images):
+        fleet.previews += 1
+        if fleet.previews == 3:
+            asked.clear()
+        return True
+
+    fleet.preview = resume_after_three
+    fleet.run()
+    assert fleet.states[1] == ("drained", "asked by operator, service; `lefleet-agent resume` goes on")
+    assert [state for state, _ in fleet.states].index("running") > [state for state, _ in fleet.states].index("drained")
+    assert len(fleet.episodes) == 1 and not fleet.ended[1]
+
+
+def test_a_drain_lets_the_episode_end_and_cuts_the_pause_short():
+    fleet = Fleet(rounds=2)
+    began = fleet.begin
+
+    def ask(info):
+        began(info)
+        fleet.asked_to_rest = lambda: ["operator"]
+
+    def stop_when_drained(images):
+        if fleet.states[-1][0] == "drained":
+            fleet.stop.set()
+        return True
+
+    fleet.begin, fleet.preview = ask, stop_when_drained
+    fleet.run(pause_s=3600)
+    assert fleet.ended == (Outcome.SUCCESS, False, "task done")
+    assert [state for state, _ in fleet.states][-3:] == ["idle", "drained", "stopped"]
+
+
+def test_an_arm_that_shows_nothing_is_no_hung_control():
+    """Pictures are the signs of life between episodes; without them the state is said again."""
+    fleet = Fleet(rounds=4)
+    observe, seen = fleet.robot.observe, []
+
+    def fail_in_the_pause():
+        if fleet.states[-1][0] == "idle":
+            seen.append(1)
+            raise RobotError("the bus does not answer")
+        return observe()
+
+    fleet.robot.observe = fail_in_the_pause
+    fleet.run(pause_s=3600)
+    assert [state for state, _ in fleet.states if state == "idle"] == ["idle"] * 4

@@ -56,6 +56,7 @@ class Session:
         loop: ControlLoop,
         recorder: Recorder,
         has_room: Callable[[], bool],
+        asked_to_rest: Callable[[], list[str]],
         settings: AgentSettings,
         stop: Event,
     ) -> None:
@@ -64,10 +65,12 @@ class Session:
         self._loop = loop
         self._recorder = recorder
         self._has_room = has_room
+        self._asked_to_rest = asked_to_rest
         self._settings = settings
         self._stop = stop
         self._policy: Policy | None = None
         self._seed = settings.seed
+        self._state, self._detail = RobotState.CONNECTING, ""
 
     def run(self) -> None:
         self._status(RobotState.CONNECTING)
@@ -83,6 +86,9 @@ class Session:
         """One episode if everything is there for it; returns how long to rest, seconds."""
         try:
             self._recorder.ensure_alive()
+            if asked_by := self._asked_to_rest():
+                self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
+                return PREVIEW_S
             if not self._has_room():
                 self._status(
                     RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget"
@@ -114,13 +120,16 @@ class Session:
         return ended.reason
 
     def _rest(self, seconds: float) -> None:
-        """Wait, and keep the live pictures live."""
+        """Wait, and keep the live pictures live. Ends early when someone asks to drain."""
         until_s = time.monotonic() + seconds
         while not self._stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
+            if self._state is not RobotState.DRAINED and self._asked_to_rest():
+                return
             try:
                 self._recorder.preview(self._robot.observe().images)
             except RobotError as error:
                 log.warning("no live picture", error=str(error))
+                self._status(self._state, self._detail)  # a sign of life all the same
             self._stop.wait(min(PREVIEW_S, left_s))
 
     def _current_policy(self) -> Policy:
@@ -152,5 +161,6 @@ class Session:
         )
 
     def _status(self, state: RobotState, detail: str = "") -> None:
+        self._state, self._detail = state, detail
         policy = self._policy.info.reference() if self._policy else None
         self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,10 +51,17 @@ class Receipt:
 class ServerApi:
     """One robot's view of the server. `token` is the robot's credential; enrolment needs none."""
 
-    def __init__(self, server_url: str, token: str | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, server_url: str, token: str | None = None, timeout_s: float = 10.0, trust: ssl.SSLContext | None = None
+    ) -> None:
+        """`trust`: what the server's certificate is checked against; None: what the system trusts."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
-            base_url=server_url.rstrip("/") + "/api/v1", headers=headers, timeout=timeout_s, follow_redirects=False
+            base_url=server_url.rstrip("/") + "/api/v1",
+            headers=headers,
+            timeout=timeout_s,
+            follow_redirects=False,
+            verify=trust or True,
         )
 
     def close(self) -> None:
@@ -107,7 +115,9 @@ class ServerApi:
         try:
             answer = self._http.request(method, url, **request)
         except httpx.TransportError as error:
-            raise Retryable(f"{method} {url}: {error or type(error).__name__}") from error
+            # Retryable too: a robot without a battery-backed clock takes a good certificate for a future one.
+            remedy = "; check server_ca_file and this machine's clock" if "CERTIFICATE_VERIFY" in str(error) else ""
+            raise Retryable(f"{method} {url}: {error or type(error).__name__}{remedy}") from error
         if answer.is_success:
             return answer
         raise _error(answer, f"{method} {answer.request.url.path}: {answer.status_code} {_problem(answer)}")

@@ -1,10 +1,14 @@
 """The courier process: everything that talks to the server, each talk in a thread of its own."""
 
+import json
+import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import structlog
 
@@ -12,10 +16,16 @@ from lefleet_agent.config import Courier as CourierSettings
 from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised, UploadGone
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.files import replace
+from lefleet_agent.liveness import UNTIL, Pulse
 
 log = structlog.get_logger()
 
 UPLOAD_POLL_S = 0.5
+TELL_S = 1.0
+SILENT_S = 30.0
+TALK_S = 600.0
+"""Longest silence of a thread that talks to the server: many requests, each with a limit of its own."""
 RETRY_FIRST_S = 0.5
 
 
@@ -28,6 +38,7 @@ class Courier:
         uploader: Uploader,
         report: Report,
         metrics: Callable[[], str],
+        tell: "CourierFile",
         settings: CourierSettings,
         stop: threading.Event,
     ) -> None:
@@ -35,14 +46,16 @@ class Courier:
         self._uploader = uploader
         self._report = report
         self._metrics = metrics
+        self._tell = tell
         self._settings = settings
         self._stop = stop
 
     def run(self) -> None:
-        tasks = {
+        tasks: dict[str, Callable[[], float]] = {
             "heartbeat": self._heartbeat,
             "pictures": self._pictures,
             "upload": self._uploads,
+            "tell": self._tell,
         }
         web = metrics_server(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
         log.info("courier runs", metrics_port=web.server_address[1])
@@ -80,6 +93,7 @@ class Courier:
         """Call again and again with the pause that it asks for; the server's troubles lengthen it to `retry_max_s`."""
         failures = 0
         while not self._stop.is_set():
+            self._tell.pulse.expect(what, TALK_S)
             try:
                 pause_s = action()
                 if failures:
@@ -89,7 +103,31 @@ class Courier:
                 failures += 1
                 pause_s = backoff_s(failures, RETRY_FIRST_S, self._settings.retry_max_s)
                 log.warning("will try again", what=what, failures=failures, pause_s=round(pause_s, 1), error=str(error))
+            self._tell.pulse.expect(what, pause_s + TALK_S)
             self._stop.wait(pause_s)
+
+
+class CourierFile:
+    """`run/courier.json`: courier_pid, wall_ns, and until when the courier counts as alive (lefleet_agent.liveness)."""
+
+    def __init__(self, path: Path, pulse: Pulse) -> None:
+        self.pulse = pulse
+        self._path = path
+        self._trouble = ""
+
+    def __call__(self) -> float:
+        """Write it; returns when to write it again, seconds."""
+        values = {"courier_pid": os.getpid(), "wall_ns": time.time_ns(), UNTIL: self.pulse.until_ns(SILENT_S)}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace(self._path, json.dumps(values).encode())
+            self._trouble = ""
+        except OSError as error:
+            trouble = str(error.strerror)
+            if trouble != self._trouble:  # once, not every second: a full disk must not end the uploads that free it
+                log.error("cannot write how the courier is", path=str(self._path), reason=trouble)
+            self._trouble = trouble
+        return TELL_S
 
 
 def backoff_s(failures: int, first_s: float, longest_s: float) -> float:

@@ -1,12 +1,14 @@
 """What the robot tells the server about itself every few seconds."""
 
 import json
+import math
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from lefleet_agent import __version__
+from lefleet_agent.liveness import UNTIL
 from lefleet_agent.spool import Spool
 
 CONTROL_SILENT_S = 5.0
@@ -54,6 +56,9 @@ class Report:
             return {"state": "control_down", "detail": "the control process has not started yet"}
         if age_s > CONTROL_SILENT_S:
             values |= {"state": "control_down", "detail": f"the control process is silent for {age_s:.0f} s"}
+        elif time.monotonic_ns() > values.get(UNTIL, math.inf):
+            # Its recorder lives and writes, but hears nothing from it.
+            values |= {"state": "control_down", "detail": "the control process hangs"}
         return values
 
     def control_metrics(self) -> str:

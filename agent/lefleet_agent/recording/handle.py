@@ -29,6 +29,8 @@ class RecorderConfig:
     """How often the journal goes to the disk: below 1 s, so that a power cut costs a second with the sync included."""
     retry_period_s: float = 10.0
     """How long until a publication that failed (a full disk) is tried again."""
+    hung_after_s: float = 60.0
+    """Silence after which control counts as hung."""
 
 
 class RecorderHandle:

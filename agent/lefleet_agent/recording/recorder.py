@@ -45,7 +45,7 @@ def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCoun
     journals = config.state_dir / "journal"
     remove_unborn(journals)
     publisher = Publisher(journals, Spool(config.state_dir / "spool"), metrics.episode, config.retry_period_s)
-    telemetry = Telemetry(config.state_dir / "run", config.robot, registry, metrics)
+    telemetry = Telemetry(config.state_dir / "run", config.robot, registry, metrics, config.hung_after_s)
     recorder = Recorder(journals, config, publisher, telemetry)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -90,7 +90,7 @@ class Recorder:
 
     def handle(self, slot: Slot) -> None:
         """Take one slot in. Never raises for a disk's sake."""
-        self._telemetry.dropped(int(slot.header["dropped_total"]))
+        self._telemetry.heard(int(slot.header["dropped_total"]))
         match slot.kind:
             case Kind.TICK:
                 self._tick(slot)

@@ -25,6 +25,7 @@ class RobotState(StrEnum):
     RUNNING = "running"
     IDLE = "idle"
     SPOOL_FULL = "spool_full"
+    DRAINED = "drained"
     ERROR = "error"
     STOPPED = "stopped"
 

@@ -11,6 +11,7 @@ control.json, format 1:
     episode     null, or ticks, dropped, started_wall_ns
     frames_dropped   by control since it started, and by the recorder since it did
     recording_error  null, or why the last episode could not be recorded or published
+    alive_until_monotonic_ns  until when control and recorder count as alive, see lefleet_agent.liveness
 """
 
 import json
@@ -26,6 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from lefleet_agent.episode import EpisodeInfo, RobotInfo
 from lefleet_agent.files import replace
+from lefleet_agent.liveness import UNTIL, control_until_ns
 from lefleet_agent.metrics import RecorderMetrics, exposition
 from lefleet_agent.recording.ticks import Record
 from lefleet_agent.spool import SpoolStats
@@ -40,7 +42,14 @@ PREVIEW_PERIOD_NS = 5 * 10**8
 class Telemetry:
     """Keeps what is known and writes it down. A full disk delays it and nothing else."""
 
-    def __init__(self, run: Path, robot: RobotInfo, registry: CollectorRegistry, metrics: RecorderMetrics) -> None:
+    def __init__(
+        self,
+        run: Path,
+        robot: RobotInfo,
+        registry: CollectorRegistry,
+        metrics: RecorderMetrics,
+        hung_after_s: float = 60.0,
+    ) -> None:
         self._run = run
         self._robot = robot
         self._registry = registry
@@ -55,6 +64,8 @@ class Telemetry:
         self._last_seq: list[int | None] = [None] * len(robot.cameras)
         self._previewed_ns = [-PREVIEW_PERIOD_NS] * len(robot.cameras)
         self._trouble = ""
+        self._hung_after_s = hung_after_s
+        self._heard_ns = time.monotonic_ns()
 
     def status(self, values: dict[str, object]) -> None:
         self._status |= values
@@ -73,10 +84,11 @@ class Telemetry:
     def end(self) -> None:
         self._info = None
 
-    def dropped(self, total: int) -> None:
-        """How many ticks control dropped since it started."""
-        self._metrics.frames_dropped.inc(total - self._dropped_total)
-        self._dropped_total = total
+    def heard(self, dropped_total: int) -> None:
+        """Control said something: it lives, and has dropped so many ticks since it started."""
+        self._heard_ns = time.monotonic_ns()
+        self._metrics.frames_dropped.inc(dropped_total - self._dropped_total)
+        self._dropped_total = dropped_total
 
     def lost(self) -> None:
         """One more tick that reached the recorder but no disk."""
@@ -119,7 +131,8 @@ class Telemetry:
         if spool:
             self._metrics.spool_bytes.set(spool.waiting_bytes)
             self._metrics.spool_episodes.set(spool.waiting_episodes)
-        self._metrics.disk_free(mount_of(self._run), shutil.disk_usage(self._run).free)
+        # The folder above: `run` itself may be memory, which spares the disk a write a second.
+        self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
         self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
         self._replace(self._run / "control.prom", exposition(self._registry).encode())
 
@@ -140,6 +153,9 @@ class Telemetry:
             "frames_dropped": self._dropped_total + self._lost_total,
             "recording_error": recording_error,
             "wall_ns": time.time_ns(),
+            UNTIL: control_until_ns(
+                time.monotonic_ns(), self._heard_ns, str(self._status["state"]), self._hung_after_s
+            ),
         }
 
     def _loop(self) -> dict[str, float] | None:
