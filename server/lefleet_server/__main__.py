@@ -133,6 +133,21 @@ def robots(config: ConfigOption, as_json: JsonOption = False) -> None:
     _print(as_json, found.model_dump(mode="json"), "\n".join(lines))
 
 
+@cli.command()
+def revoke(robot: str, config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Take ROBOT's credential away at once; its episodes stay, and a new enrolment code brings it back."""
+    from lefleet_server.robots import service
+
+    _check(RobotId, "ROBOT", robot)
+
+    async def work(db: "Database") -> bool:
+        async with db.transaction() as session:
+            return await service.revoke(session, robot, _CONSOLE)
+
+    changed = _run(_settings(config), work)
+    _print(as_json, {"robot_id": robot, "changed": changed}, f"{robot} is retired")
+
+
 @cli.command("login-link")
 def login_link(config: ConfigOption, user: str = "admin", as_json: JsonOption = False) -> None:
     """Print an address that logs USER in, once."""

@@ -187,6 +187,15 @@ def started(info) -> dict[str, int]:
     return {"started_wall_ns": info.started_wall_ns}
 
 
+def test_a_control_that_hangs_is_seen_though_its_recorder_writes_on(handle, state):
+    handle.status({"state": "idle", "detail": ""})
+    first = wait_for_control(state, state="idle")
+    wait_until(lambda: control(state)["wall_ns"] > first["wall_ns"])
+    assert control(state)["alive_until_monotonic_ns"] == first["alive_until_monotonic_ns"], "nothing was heard since"
+    handle.status({"state": "idle", "detail": ""})
+    wait_until(lambda: control(state)["alive_until_monotonic_ns"] > first["alive_until_monotonic_ns"])
+
+
 def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_frames):
     policy = {"repo": "lab/act-cube", "commit": "c" * 40, "digest": "d" * 64, "type": "act"}
     handle.status({"state": "running", "detail": "", "task": "Pick up the cube", "policy": policy})
@@ -198,7 +207,7 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
     now = control(state)
     assert set(now) == {
         *("format", "robot_id", "wall_ns", "control_pid", "recorder_pid", "cameras", "state", "detail", "task"),
-        *("policy", "loop", "episode_id", "episode", "frames_dropped", "recording_error"),
+        *("policy", "loop", "episode_id", "episode", "frames_dropped", "recording_error", "alive_until_monotonic_ns"),
     }
     assert now["robot_id"] == "robot-1"
     assert now["cameras"] == ["front", "wrist"]

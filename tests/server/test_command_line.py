@@ -163,6 +163,18 @@ def test_a_link_for_nobody_is_exit_1_with_the_remedy(config):
     assert "lefleet-server users add nobody" in done.stderr
 
 
+def test_a_robot_is_revoked_once_and_a_stranger_never(config, server_settings, start, wait_until):
+    stranger = run("revoke", "robot-1", "--config", config)
+    assert stranger.returncode == 1 and "no robot 'robot-1'" in stranger.stderr
+    code = run("enrol-code", "robot-1", "--config", config).stdout.strip()
+    start("serve", "--config", config)
+    base = f"http://127.0.0.1:{server_settings['port']}"
+    wait_until(lambda: answers(f"{base}/readyz"), 60)
+    assert post(f"{base}/api/v1/robots/enrol", {"code": code, "robot_id": "robot-1", "agent_version": "0.1.0"}) == 201
+    done = [json.loads(run("revoke", "robot-1", "--config", config, "--json").stdout) for _ in range(2)]
+    assert [each["changed"] for each in done] == [True, False]
+
+
 def test_a_password_comes_from_a_file_or_standard_input_only(config):
     command = ["users", "add", "bob", "--password-file", "-", "--config", config]
     assert run(*command, input="a long password\n").returncode == 0

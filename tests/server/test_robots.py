@@ -8,6 +8,8 @@ from sqlalchemy import select, update
 
 from lefleet_server.accounts.models import AuditEntry
 from lefleet_server.db import utc_now
+from lefleet_server.episodes import ingest
+from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.robots import service
 from lefleet_server.robots.models import Robot, RobotStatus
 
@@ -233,3 +235,57 @@ async def test_the_scrape_of_a_silent_or_unknown_robot_fails(robot, anonymous, s
     await silence(services, robot.id)
     assert (await anonymous.get(scrape)).status_code == 503
     assert (await anonymous.get("/api/v1/metrics/robot?robot=none")).status_code == 404
+
+
+async def test_revoking_takes_the_credential_the_open_uploads_and_the_codes_at_once(
+    robot, operator, anonymous, services, code, episode_file
+):
+    await robot.heartbeat()
+    path = episode_file(robot_id=robot.id)
+    data = path.read_bytes()
+    opened = await robot.announce(data, path.stem)
+    assert (await robot.send(opened.headers["location"], data[:100])).status_code == 204
+    pocket = await code(robot.id)
+    async with services.db.transaction() as session:
+        assert await service.revoke(session, robot.id, "console")
+    async with services.db.transaction() as session:
+        assert not await service.revoke(session, robot.id, "console")
+
+    assert (await robot.heartbeat()).status_code == 401
+    assert (await robot.announce(data, path.stem)).status_code == 401
+    assert (await anonymous.post(ENROL, json=request(pocket, robot.id))).status_code == 403
+    seen = (await operator.get(f"/api/v1/robots/{robot.id}")).json()
+    assert (seen["state"], seen["online"]) == ("retired", False)
+    assert (await operator.get("/api/v1/metrics/targets")).json() == []
+    async with services.db.session() as session:
+        actions = (await session.scalars(select(AuditEntry.action))).all()
+        assert (await session.scalars(select(Upload))).all() == []
+    assert actions.count("robot.revoked") == 1
+
+
+async def test_a_retired_robot_comes_back_with_a_new_code(robot, enrol, operator, services):
+    async with services.db.transaction() as session:
+        await service.revoke(session, robot.id, "console")
+    again = await enrol(robot.id)
+    assert (await again.heartbeat()).status_code == 200
+    assert (await robot.heartbeat()).status_code == 401
+    assert (await operator.get(f"/api/v1/robots/{robot.id}")).json()["state"] == "running"
+    await again.http.aclose()
+
+
+async def test_an_upload_that_completes_while_its_robot_is_revoked_is_no_episode(
+    robot, services, episode_file, monkeypatch
+):
+    path = episode_file(robot_id=robot.id)
+    checked = ingest._check
+
+    async def revoked_meanwhile(*arguments):
+        facts = await checked(*arguments)
+        async with services.db.transaction() as session:
+            await service.revoke(session, robot.id, "console")
+        return facts
+
+    monkeypatch.setattr(ingest, "_check", revoked_meanwhile)
+    assert (await robot.upload(path)).status_code == 404
+    async with services.db.session() as session:
+        assert (await session.scalars(select(Episode))).all() == []

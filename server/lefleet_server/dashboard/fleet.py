@@ -32,7 +32,7 @@ class Snapshot:
 
     @property
     def online(self) -> int:
-        return sum(robot.state != "offline" for robot in self.robots)
+        return sum(robot.online for robot in self.robots)
 
     @property
     def waiting(self) -> int:

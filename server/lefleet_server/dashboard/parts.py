@@ -14,11 +14,13 @@ STATE_TONES: dict[str, Tone] = {
     "running": "live",
     "resetting": "warn",
     "starting": "warn",
+    "drained": "warn",
     "spool_full": "bad",
     "fault": "bad",
     "error": "bad",
     "stopped": "off",
     "offline": "off",
+    "retired": "off",
 }
 
 _ICONS = {

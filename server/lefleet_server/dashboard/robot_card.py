@@ -22,6 +22,7 @@ class RobotState:
 
     id: str
     state: str
+    online: bool
     seen_at: datetime | None
     cameras: tuple[tuple[str, bool], ...]
     """Names, and whether a picture has come yet."""
@@ -48,9 +49,10 @@ def read(view: RobotView) -> RobotState:
     return RobotState(
         id=view.robot.id,
         state=view.state,
+        online=view.online,
         seen_at=view.status.received_at if view.status else None,
         cameras=tuple((name, name in view.cameras) for name in said.get("cameras") or view.cameras),
-        line=said.get("detail") or said.get("task") or "No task",
+        line="Its credential was revoked" if view.retired else said.get("detail") or said.get("task") or "No task",
         policy_type=policy.get("type") or "",
         policy=f"{repo_name(repo)}@{short_commit(commit)}" if repo else "No policy",
         policy_full=f"{repo}@{commit}" if repo else "This robot runs no policy",
@@ -159,7 +161,7 @@ class RobotCard:
         set_attribute(self._policy_line, "title", robot.policy_full)
 
     def _show_facts(self, robot: RobotState) -> None:
-        online = robot.state != "offline"
+        online = robot.online
         late = robot.lateness_ms_p99 is not None and robot.lateness_ms_p99 > _LATE_MS
         self._hz.show(number(robot.hz if online else None))
         self._lateness.show(number(robot.lateness_ms_p99 if online else None))

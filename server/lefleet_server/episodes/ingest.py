@@ -78,12 +78,15 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
         raise
     await in_thread(services.blobs.publish, part.path, upload.sha256)
     async with services.db.transaction() as session:
+        # First, so that it is decided once: a robot that is revoked at this moment loses its open uploads.
+        ended = delete(Upload).where(Upload.id == upload.id).returning(Upload.id)
+        if (await session.execute(ended)).scalar_one_or_none() is None:
+            raise NotFound(f"upload {upload.id!r} was ended meanwhile; begin a new one")
         added = await session.execute(
             insert(Episode).values(**_row(upload, facts)).on_conflict_do_nothing().returning(Episode.id)
         )
         new = added.scalar_one_or_none() is not None
         stored = await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
-        await session.execute(delete(Upload).where(Upload.id == upload.id))
     if stored is None:
         # Another file of this episode won the race since _check; this one's blob is an orphan.
         raise _other_bytes(upload.episode_id)

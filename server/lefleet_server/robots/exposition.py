@@ -40,8 +40,12 @@ async def render(session: AsyncSession, robot_id: str, offline_after_s: float, n
 
 
 async def targets(session: AsyncSession, server: str, scheme: str) -> list[dict[str, object]]:
-    """Prometheus' HTTP service discovery: this server once per robot, with the robot as parameter and label."""
-    rows = (await session.execute(select(Robot.id, Robot.site).order_by(Robot.id))).all()
+    """Prometheus' HTTP service discovery: this server once per robot, with the robot as parameter and label.
+
+    Retired robots are left out, or each would be an alert for ever.
+    """
+    query = select(Robot.id, Robot.site).where(Robot.token_hash.is_not(None)).order_by(Robot.id)
+    rows = (await session.execute(query)).all()
     return [
         {
             "targets": [server],

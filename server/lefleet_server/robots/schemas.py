@@ -81,7 +81,9 @@ class RobotOut(BaseModel):
 
     id: str
     site: str
-    state: str = Field(description="What the robot said last, or `offline` after three missed heartbeats.")
+    state: str = Field(
+        description="What the robot said last, `offline` after three missed heartbeats, or `retired` once revoked."
+    )
     online: bool
     hw: str
     agent_version: str

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.service import audit
 from lefleet_server.db import utc_now
+from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
 from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus
 from lefleet_server.secret import ROBOT_PREFIX, digest, new_code, new_token
@@ -28,8 +29,15 @@ class RobotView:
     """Cameras of which a picture is stored, sorted."""
 
     @property
+    def retired(self) -> bool:
+        """Its credential was revoked; a new enrolment brings it back."""
+        return self.robot.token_hash is None
+
+    @property
     def state(self) -> str:
-        """`offline` once three heartbeats are missed, else what the robot said."""
+        """`retired`, `offline` once three heartbeats are missed, else what the robot said."""
+        if self.retired:
+            return "retired"
         return self.status.state if self.online and self.status else "offline"
 
 
@@ -75,6 +83,24 @@ async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: 
     )
     audit(session, f"robot:{robot_id}", "robot.enrolled", f"robot:{robot_id}", {"site": site, "hw": hw})
     return token
+
+
+async def revoke(session: AsyncSession, robot_id: str, actor: str) -> bool:
+    """Takes the robot's credential away at once, ends its open uploads and the codes that would bring it back.
+
+    Its episodes stay, and so does the robot, as `retired`, until a new code enrols it. False when it was retired
+    already. Raises NotFound.
+    """
+    if await session.get(Robot, robot_id) is None:
+        raise NotFound(f"no robot {robot_id!r}; `lefleet-server robots` lists them")
+    take = update(Robot).where(Robot.id == robot_id, Robot.token_hash.is_not(None)).values(token_hash=None)
+    taken = (await session.execute(take.returning(Robot.id))).scalar_one_or_none() is not None
+    await session.execute(delete(Upload).where(Upload.robot_id == robot_id))
+    codes = update(EnrolmentCode).where(EnrolmentCode.robot_id == robot_id, EnrolmentCode.used_at.is_(None))
+    await session.execute(codes.values(used_at=utc_now()))
+    if taken:
+        audit(session, actor, "robot.revoked", f"robot:{robot_id}", {})
+    return taken
 
 
 async def store_heartbeat(
@@ -149,7 +175,7 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         RobotView(
             robot,
             status,
-            is_online(status.received_at if status else None, now, offline_after_s),
+            robot.token_hash is not None and is_online(status.received_at if status else None, now, offline_after_s),
             tuple(sorted(names or ())),
         )
         for robot, status, names, now in rows
