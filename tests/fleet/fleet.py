@@ -26,6 +26,7 @@ SUITE = "bookworm"
 NETWORK = "lefleet-fleet"
 SUBNET = "172.29.77.0/24"
 FIRST_ADDRESS, LAST_ADDRESS = 10, 250
+DOMAIN = "fleet.test"
 LABEL = "lefleet.fleet"
 # All but CAP_SYS_RESOURCE, which a sandbox may not have to give; names the oldest engine in use knows.
 CAPABILITIES = [
@@ -188,6 +189,11 @@ class Host:
     def container(self) -> str:
         return f"lefleet-{self.name}"
 
+    @property
+    def domain(self) -> str:
+        """Its name for the other hosts."""
+        return f"{self.name}.{DOMAIN}"
+
     def read(self, path: str) -> str:
         return self.run(f"cat '{path}'").stdout
 
@@ -219,7 +225,7 @@ class Host:
 
     def join(self) -> None:
         """Plug the network cable in again."""
-        run("docker", "network", "connect", "--ip", self.address, NETWORK, self.container)
+        run("docker", "network", "connect", "--ip", self.address, "--alias", self.domain, NETWORK, self.container)
 
     def wait(self, timeout_s: float = 90) -> None:
         """Until the host is up and SSH answers."""
@@ -279,7 +285,7 @@ def up(name: str, kind: Kind = "jetson", drives: Sequence[tuple[int, str]] = ())
 def _command(host: Host, image: str) -> list[str]:
     light = host.kind == "light"
     words = ["docker", "run", "--detach", "--name", host.container, "--hostname", host.name, "--restart", "always"]
-    words += ["--network", NETWORK, "--ip", host.address, "--label", LABEL]
+    words += ["--network", NETWORK, "--ip", host.address, "--network-alias", host.domain, "--label", LABEL]
     words += ["--label", f"{LABEL}.kind={host.kind}", "--label", f"{LABEL}.address={host.address}"]
     if light:
         start = "mkdir -p /run/sshd && ssh-keygen -A && exec /usr/sbin/sshd -D"
