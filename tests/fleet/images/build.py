@@ -104,10 +104,12 @@ def _docker_build(name: str, dockerfile: Path, context: Path, arguments: dict[st
     declared = {key: value for key, value in arguments.items() if f"ARG {key}" in text}
     words = [word for key, value in declared.items() for word in ("--build-arg", f"{key}={value}")]
     print(f"images: build {name}", file=sys.stderr)
-    fleet.run(
+    done = fleet.run(
         "docker", "build", "--network", "host", "--force-rm", "--tag", name, "--file", dockerfile, *words, context,
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        env={**os.environ, "DOCKER_BUILDKIT": "0"}, check=False,
     )  # fmt: skip
+    if done.returncode != 0:
+        raise fleet.FleetError(f"{dockerfile.name} failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
 
 
 def archive(name: str, folder: Path = ARCHIVES) -> Path:

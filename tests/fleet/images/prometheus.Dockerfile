@@ -4,8 +4,7 @@ FROM ${BASE}
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends prometheus wget \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
- && mkdir -p /etc/prometheus /prometheus && chown 65534:65534 /prometheus && chmod 1777 /prometheus \
- && ln -sf /usr/bin/prometheus /bin/prometheus && ln -sf /usr/bin/promtool /bin/promtool
+ && mkdir -p /etc/prometheus /prometheus && chown 65534:65534 /prometheus && chmod 1777 /prometheus
 USER 65534:65534
 VOLUME /prometheus
 WORKDIR /prometheus
