@@ -1,7 +1,7 @@
-"""The pinned requirements that are to come from the package index: `requirements.py FILE LEFT_OUT... WHEEL...`.
+"""The pinned requirements that are to come from the package index: `requirements.py FILE [NAME|WHEEL]...`.
 
-Whoever brings a torch of their own brings it for the CUDA of their machine: the libraries of the index's torch, which the
-file pins too, are left out with it. Prints the rest.
+Whoever brings a torch of their own brings it for the CUDA of their machine: the libraries of the index's torch, which
+are pinned there too, are left out with it. Prints the rest.
 """
 
 import re
