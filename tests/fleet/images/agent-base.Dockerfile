@@ -2,9 +2,8 @@
 ARG BASE
 FROM ${BASE} AS full
 RUN cd /opt/lefleet/venv/lib/python3*/site-packages \
- && rm -rf torch/bin torch/include nvidia/cudnn/include nvidia/cu13/include nvidia/cu13/bin nvidia/cu13/nvvm \
- && find nvidia -name 'libcudnn_*' -delete && find nvidia '(' -name '*.a' -o -name '*.bc' -o -name 'libcusolverMg*' ')' -delete \
- && find . -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf '{}' + \
+ && rm -rf torch/bin/ptxas torch/bin/protoc* torch/include nvidia/*/include nvidia/cu13/bin nvidia/cu13/nvvm \
+ && find nvidia '(' -name 'libcudnn_*' -o -name 'libcusolverMg*' -o -name 'libnvperf*' -o -name '*.a' -o -name '*.bc' ')' -delete \
  && python -c 'import torch, lerobot, cv2, h5py, mujoco; print(torch.ones(2) @ torch.ones(2))'
 
 FROM scratch
