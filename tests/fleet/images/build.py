@@ -59,7 +59,7 @@ IMAGES = {
         _shipped(
             "agent-full", "debian", "SYSTEM", "agent/requirements.txt", "docker/requirements.py", LEAVE_OUT=WITHOUT_GPU
         ),
-        Image("agent-base", HERE / "agent-base.Dockerfile", base="agent-full"),
+        Image("agent-base", HERE / "agent-base.Dockerfile", base="agent-full", inputs=("cuda-stand-ins.py",)),
         _shipped("agent", "agent-base", "BASE", "agent/lefleet_agent", "agent/demo/checkpoint"),
         _shipped(
             "server", "debian", "SYSTEM", "server/requirements.txt", "docker/requirements.py", "server/lefleet_server"
