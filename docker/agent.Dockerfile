@@ -12,7 +12,7 @@ COPY agent/lefleet_agent /opt/lefleet/agent/lefleet_agent
 COPY agent/demo/checkpoint /opt/lefleet/demo/checkpoint
 RUN set -eu; cd /opt/lefleet; \
     echo /opt/lefleet/agent > "$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lefleet-agent.pth"; \
-    printf '#!/opt/lefleet/venv/bin/python\nfrom lefleet_agent.__main__ import main\n\nmain()\n' > venv/bin/lefleet-agent; \
+    printf '#!/opt/lefleet/venv/bin/python\nfrom lefleet_agent.__main__ import main\n\nif __name__ == "__main__":\n    main()\n' > venv/bin/lefleet-agent; \
     chmod 0755 venv/bin/lefleet-agent; \
     venv/bin/python -m compileall -q agent; \
     venv/bin/lefleet-agent --help > /dev/null

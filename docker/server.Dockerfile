@@ -21,7 +21,7 @@ RUN groupadd --gid 10002 lefleet \
 COPY server/lefleet_server /opt/lefleet/server/lefleet_server
 RUN set -eu; cd /opt/lefleet; \
     echo /opt/lefleet/server > "$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lefleet-server.pth"; \
-    printf '#!/opt/lefleet/venv/bin/python\nfrom lefleet_server.__main__ import main\n\nmain()\n' > venv/bin/lefleet-server; \
+    printf '#!/opt/lefleet/venv/bin/python\nfrom lefleet_server.__main__ import main\n\nif __name__ == "__main__":\n    main()\n' > venv/bin/lefleet-server; \
     chmod 0755 venv/bin/lefleet-server; \
     venv/bin/python -m compileall -q server; \
     venv/bin/lefleet-server --help > /dev/null
