@@ -95,6 +95,7 @@ def build(name: str) -> str:
             with tempfile.TemporaryDirectory(prefix="lefleet-") as folder:
                 shutil.copy(TRUST, Path(folder) / "trust.crt")
                 _docker_build(made, image.dockerfile, Path(folder), words)
+        _forget(name, made)
     fleet.run("docker", "tag", made, f"lefleet-test/{name}:current")
     return made
 
@@ -110,6 +111,13 @@ def _docker_build(name: str, dockerfile: Path, context: Path, arguments: dict[st
     )  # fmt: skip
     if done.returncode != 0:
         raise fleet.FleetError(f"{dockerfile.name} failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+
+
+def _forget(name: str, newest: str) -> None:
+    """Remove older builds; one that a container runs stays."""
+    tags = fleet.run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"lefleet-test/{name}").stdout
+    for tag in set(tags.split()) - {newest}:
+        fleet.run("docker", "image", "rm", tag, check=False)
 
 
 def archive(name: str, folder: Path = ARCHIVES) -> Path:
