@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import itertools
 import os
 import signal
@@ -130,6 +131,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def make_authority() -> Callable:
+    """`make_authority(folder)` is a certificate authority: see tests/authority.py."""
+    spec = importlib.util.spec_from_file_location("authority", Path(__file__).with_name("authority.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Authority
 
 
 @pytest.fixture(name="wait_until")

@@ -2,17 +2,10 @@
 
 import subprocess
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import uvicorn
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from lefleet_agent.config import ConfigError, load
 from lefleet_agent.wiring import build_api
@@ -20,55 +13,14 @@ from lefleet_server.app import create_app
 from lefleet_server.config import Settings
 
 
-@dataclass
-class Authority:
-    """As Caddy's internal one: a root, and certificates for names and addresses."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir()
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = self._sign(self._key, "LeFleet test root", [], is_root=True)
-        self.pem = self.folder / "ca.crt"
-        self.pem.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self) -> tuple[Path, Path]:
-        """(certificate, key) of a server on this machine."""
-        import ipaddress
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        files = self.folder / "server.crt", self.folder / "server.key"
-        files[0].write_bytes(self._sign(key, "server", names).public_bytes(serialization.Encoding.PEM))
-        form = serialization.PrivateFormat.PKCS8
-        files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-        return files
-
-    def _sign(self, key, name: str, alternatives: list, is_root: bool = False) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = subject if is_root else self._certificate.subject
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
-        )
-        if alternatives:
-            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
-
-
 @pytest.fixture
-def authority(tmp_path) -> Authority:
-    return Authority(tmp_path / "authority")
+def authority(make_authority, tmp_path):
+    return make_authority(tmp_path / "authority")
 
 
 @pytest.fixture
 def server(authority, server_settings, wait_until):
-    certificate, key = authority.issue()
+    certificate, key = authority.issue("localhost", "127.0.0.1")
     port = server_settings["port"]
     app = create_app(Settings(**server_settings), dashboard=False)
     config = uvicorn.Config(app, port=port, log_config=None, ssl_certfile=certificate, ssl_keyfile=key)
@@ -102,8 +54,8 @@ def test_a_robot_enrols_with_a_server_whose_authority_it_was_given(agent, author
     assert "without TLS" not in done.stderr
 
 
-def test_a_server_of_an_unknown_authority_is_not_spoken_to(agent, tmp_path):
-    for settings in ({}, {"server_ca_file": str(Authority(tmp_path / "another").pem)}):
+def test_a_server_of_an_unknown_authority_is_not_spoken_to(agent, make_authority, tmp_path):
+    for settings in ({}, {"server_ca_file": str(make_authority(tmp_path / "another").pem)}):
         done = agent(**settings)
         assert done.returncode == 1
         assert "CERTIFICATE_VERIFY_FAILED" in done.stderr and "check server_ca_file" in done.stderr
