@@ -16,7 +16,8 @@ export PYTHONPATH := $(CURDIR)/agent:$(CURDIR)/server
 IN := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop clean status login test test-fleet lint format bench screenshots requirements environment
+.PHONY: help demo stop clean status login ping check provision drift test test-fleet lint format bench screenshots \
+	requirements environment inventory
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -46,6 +47,24 @@ status: ## Show what the demo's programs do
 login: ## Print a new one-time log-in for the dashboard
 	@$(BIN)/python ansible/demo/welcome.py --login
 
+# Your fleet: INVENTORY=inventory/fleet, LIMIT=robot-03,robot-04, TAGS=swap, MITOGEN=0, ARGS="any words for ansible-playbook".
+INVENTORY ?= inventory/fleet
+JSON ?= .cache/drift.json
+PLAY = cd ansible && $(IN) $(if $(filter 0,$(MITOGEN)),ANSIBLE_STRATEGY=linear) ansible-playbook \
+	-i "$(abspath $(INVENTORY))" $(if $(LIMIT),--limit "$(LIMIT)") $(if $(TAGS),--tags "$(TAGS)") $(ARGS)
+
+ping: environment inventory ## Your fleet: see whether every host answers (LIMIT=robot-03)
+	@$(PLAY) ping.yml
+
+check: environment inventory ## Your fleet: say what `make provision` would change (LIMIT= TAGS=)
+	@$(PLAY) --check --diff site.yml
+
+provision: environment inventory ## Your fleet: make every host what its roles say (LIMIT= TAGS= MITOGEN=0)
+	@$(PLAY) site.yml
+
+drift: environment inventory ## Your fleet: where hosts differ from their roles, as a table, metrics and JSON=.cache/drift.json
+	@export LEFLEET_REPORT_JSON="$(abspath $(JSON))" && $(PLAY) --check drift.yml
+
 test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
 	@$(IN) $(BIN)/pytest
@@ -60,7 +79,7 @@ lint: environment ## ruff, mypy (strict), ansible-lint (production), the playboo
 	$(BIN)/mypy agent server
 	cd ansible/demo && $(BIN)/mypy --config-file ../../pyproject.toml .
 	$(IN) ansible-lint
-	cd ansible && $(IN) ansible-playbook -i ../inventory/demo --syntax-check site.yml
+	cd ansible && $(IN) ansible-playbook -i ../inventory/demo --syntax-check *.yml
 
 format: environment ## Lay out the Python code
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -80,6 +99,10 @@ requirements: environment ## Pin again what the requirements ask for (UPGRADE=--
 	$(COMPILE) --all-extras agent/pyproject.toml -c tests/requirements.txt -o agent/requirements.txt
 	$(COMPILE) --all-extras server/pyproject.toml -c tests/requirements.txt -o server/requirements.txt
 	$(COMPILE) ansible/requirements.in -c tests/requirements.txt -o ansible/requirements.txt
+
+inventory:
+	@test -e "$(INVENTORY)" || { echo "LeFleet: there is no $(INVENTORY): copy inventory/example to inventory/fleet and" \
+		"describe your hosts in it, or say INVENTORY=path; docs/operations.md goes through it" >&2; exit 1; }
 
 environment:
 	@$(PYTHON) ansible/demo/preflight.py

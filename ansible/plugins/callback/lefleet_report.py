@@ -21,7 +21,7 @@ type: aggregate
 short_description: the end of a run as a table
 description:
   - After the run, a table with each host, what changed on it, what failed and why.
-  - At the start of each play every host gets the variable C(lefleet_differing_roles), the roles that changed something
+  - At the start of each play every host gets the variable C(lefleet_changed_roles), the roles that changed something
     on it so far.
 options:
   report_json:
@@ -32,10 +32,12 @@ options:
     default: ""
 """
 
+PLAYBOOK = "playbook"
 REASON_LINES = 6
 REASON_COLUMNS = 400
 TASKS_OF_A_ROLE = 4
-COLOURS = {"failed": "red", "unreachable": "bright red", "changed": "yellow", "differs": "yellow", "ok": "green"}
+RESULT_COLOURS = {"ok": "green", "changed": "yellow", "differs": "yellow", "unreachable": "bright red", "failed": "red"}
+RESULTS = list(RESULT_COLOURS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ class HostReport:
     changed: int = 0
     failed: int = 0
     busy_s: float = 0.0
+    roles: dict[str, str] = field(default_factory=dict)
+    """What became of each role that began: `ok`, `changed` or `failed`."""
     changes: list[Event] = field(default_factory=list)
     failures: list[Event] = field(default_factory=list)
 
-    def differing_roles(self) -> list[str]:
+    def changed_roles(self) -> list[str]:
         return list(dict.fromkeys(event.role for event in self.changes))
 
 
@@ -79,7 +83,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Any) -> None:
         manager = play.get_variable_manager()
         for name, report in self._hosts.items():
-            manager.set_nonpersistent_facts(name, {"lefleet_differing_roles": report.differing_roles()})
+            manager.set_nonpersistent_facts(name, {"lefleet_changed_roles": report.changed_roles()})
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         self._begun[host.get_name(), task._uuid] = time.monotonic()
@@ -99,7 +103,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         report = self._of(result)
-        through = delegated_to(result.result)
+        through = result.task.delegate_to if result.task.delegate_to != report.host else None
         told = reason(result.result)
         message = f"{through}, which this task needs, does not answer: {told}" if through else told
         report.failures.append(event(result.task, message))
@@ -111,6 +115,10 @@ class CallbackModule(CallbackBase):
         begun_s = self._begun.pop((name, result.task._uuid), None)
         if begun_s is not None:
             report.busy_s += time.monotonic() - begun_s
+        seen = event(result.task)
+        # A preflight runs for every role before any begins.
+        if seen.role != PLAYBOOK and not seen.task.startswith(("Preflight |", "Validating arguments")):
+            report.roles.setdefault(seen.role, "ok")
         return report
 
     # --- what is told ---
@@ -133,6 +141,8 @@ class CallbackModule(CallbackBase):
         report.failed = counts["failures"] + counts["unreachable"]
         # A failure that the playbook dealt with is none.
         report.failures = report.failures[-report.failed :] if report.failed else []
+        report.roles |= dict.fromkeys(report.changed_roles(), "changed")
+        report.roles |= {failure.role: "failed" for failure in report.failures if failure.role != PLAYBOOK}
         if report.result == "ok" and report.failed:
             report.result = "failed"
         elif report.result == "ok" and report.changed:
@@ -150,11 +160,7 @@ def role_of(task: Any) -> str:
         if getattr(node, "_role", None):
             name = node._role.get_name()
         node = getattr(node, "_parent", None)
-    return name or "playbook"
-
-
-def delegated_to(result: dict[str, Any]) -> str:
-    return str((result.get("_ansible_delegated_vars") or {}).get("ansible_delegated_host") or "")
+    return name or PLAYBOOK
 
 
 def reason(result: dict[str, Any]) -> str:
@@ -163,6 +169,7 @@ def reason(result: dict[str, Any]) -> str:
     if failed:
         result = failed[0]
     said = str(result.get("msg") or result.get("module_stderr") or "no reason given").strip()
+    said = said.removeprefix("Task failed: ")
     if said.startswith("non-zero return code"):
         words = [line for key in ("stderr", "stdout") for line in str(result.get(key) or "").strip().splitlines()]
         said = "\n".join([f"it ended with {result.get('rc')}", *words[-REASON_LINES + 1 :]])
@@ -176,42 +183,44 @@ def condensed(changes: list[Event]) -> list[str]:
     """One line a role: its changed tasks, as far as they are few."""
     lines = []
     for role in dict.fromkeys(change.role for change in changes):
-        tasks = list(dict.fromkeys(change.task for change in changes if change.role == role))
+        tasks = list(dict.fromkeys(change.task.rpartition(" | ")[2] for change in changes if change.role == role))
         more = f" and {len(tasks) - TASKS_OF_A_ROLE} more" if len(tasks) > TASKS_OF_A_ROLE else ""
         lines.append(f"{role} · {', '.join(tasks[:TASKS_OF_A_ROLE])}{more}")
     return lines
 
 
 def table(reports: list[HostReport], checked: bool, duration_s: float, width: int) -> list[str]:
-    """The lines of the report, none wider than `width`."""
+    """The lines of the report, none wider than `width` (at least 70): what needs a look comes last, near the prompt."""
     if not reports:
         return []
-    heads = ("host", "result", "changed" if not checked else "differs", "time")
-    names = max(len(heads[0]), *(len(report.host) for report in reports))
-    results = max(len(heads[1]), *(len(report.result) for report in reports))
-    fixed = names + results + len(heads[2]) + 6 + 8
-    room = max(30, width - fixed)
+    reports = sorted(reports, key=lambda report: (RESULTS.index(report.result), report.host))
+    names = max(len("host"), *(len(report.host) for report in reports))
+    results = max(len("result"), *(len(report.result) for report in reports))
+    head = f"{'host':<{names}}  {'result':<{results}}  changed    time  "
+    room = max(width, 70) - len(head)
+    rule = "─" * (len(head) + room)
     title = "What would change" if checked else "What was done"
-    lines = ["", stringc(title, "bright blue") + f", in {clock(duration_s)}"]
-    lines.append(f"{heads[0]:<{names}}  {heads[1]:<{results}}  {heads[2]}  {heads[3]:>6}  what, and why")
-    lines.append("─" * min(width, fixed + room))
+    lines = ["", f"{stringc(title, 'bright blue')} in {clock(duration_s)}", f"{head}what, and why", rule]
     for report in reports:
-        told = [(line, None) for line in condensed(report.changes)]
-        for failure in report.failures:
-            told.append((f"{failure.role} · {failure.task}", COLOURS["failed"]))
-            told += [(f"  {line}", COLOURS["failed"]) for line in failure.message.splitlines()]
-        wrapped = [(piece, colour) for line, colour in told for piece in wrap(line, room)] or [("", None)]
-        head = (
-            f"{report.host:<{names}}  "
-            + stringc(f"{report.result:<{results}}", COLOURS[report.result])
-            + f"  {report.changed:>{len(heads[2])}}  {clock(report.busy_s):>6}  "
-        )
-        for index, (piece, colour) in enumerate(wrapped):
-            shown = stringc(piece, colour) if colour else piece
-            lines.append(((head if index == 0 else " " * fixed) + shown).rstrip())
-    lines.append("─" * min(width, fixed + room))
-    lines.append(totals(reports))
+        told = [shown for line, colour in said(report) for shown in coloured(wrap(line, room), colour)]
+        result = stringc(f"{report.result:<{results}}", RESULT_COLOURS[report.result])
+        first = f"{report.host:<{names}}  {result}  {report.changed:>7}  {clock(report.busy_s):>6}  "
+        lines.append((first + "".join(told[:1])).rstrip())
+        lines += [" " * len(head) + line for line in told[1:]]
+    return [*lines, rule, totals(reports)]
+
+
+def said(report: HostReport) -> list[tuple[str, str | None]]:
+    """What is to be said of a host, with its colour."""
+    lines: list[tuple[str, str | None]] = [(line, None) for line in condensed(report.changes)]
+    for failure in report.failures:
+        reasons = failure.message.splitlines()
+        lines += [(f"{failure.role} · {failure.task}", "red"), *((f"  {line}", "red") for line in reasons)]
     return lines
+
+
+def coloured(lines: list[str], colour: str | None) -> list[str]:
+    return [stringc(line, colour) for line in lines] if colour else lines
 
 
 def wrap(line: str, room: int) -> list[str]:
@@ -221,10 +230,9 @@ def wrap(line: str, room: int) -> list[str]:
 
 
 def totals(reports: list[HostReport]) -> str:
-    counted = {name: sum(report.result == name for report in reports) for name in reversed(COLOURS)}
-    return f"{len(reports)} host{'s' * (len(reports) != 1)}: " + ", ".join(
-        f"{count} {name}" for name, count in counted.items() if count
-    )
+    counted = {result: sum(report.result == result for report in reports) for result in RESULTS}
+    hosts = "1 host" if len(reports) == 1 else f"{len(reports)} hosts"
+    return f"{hosts}: " + ", ".join(f"{count} {result}" for result, count in counted.items() if count)
 
 
 def clock(seconds: float) -> str:
@@ -237,7 +245,6 @@ def as_dict(reports: list[HostReport], checked: bool, duration_s: float) -> dict
         report.host: {
             **{key: value for key, value in asdict(report).items() if key != "host"},
             "busy_s": round(report.busy_s, 3),
-            "differing_roles": report.differing_roles(),
         }
         for report in reports
     }
