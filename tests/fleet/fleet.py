@@ -372,6 +372,7 @@ def inventory(members: Iterable[Host], variables: dict[str, Any] | None = None) 
         "ansible_user": "operator",
         "ansible_ssh_private_key_file": str(ssh_key()),
         "ansible_ssh_common_args": " ".join(SSH_OPTIONS),
+        "ansible_host_key_checking": False,  # Mitogen goes by this, whatever the options above say
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     return {
