@@ -17,6 +17,7 @@ import checkpoint
 import control_loop
 import demo
 import ingest
+import noop
 import psutil
 import recording
 import typer
@@ -40,7 +41,7 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-BENCHES = {bench.NAME: bench for bench in cast(list[Bench], [recording, control_loop, ingest, checkpoint, demo])}
+BENCHES = {bench.NAME: bench for bench in cast(list[Bench], [recording, control_loop, ingest, checkpoint, noop, demo])}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 
 
