@@ -1,6 +1,5 @@
 """Fixtures for tests on simulated hosts. `make test-fleet` runs them; they need root and Docker."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,18 +16,8 @@ HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 
 
-def _load(name: str) -> Any:
-    """A module of this folder, once, whichever test asks first (importlib mode puts nothing on sys.path)."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-simulated = _load("fleet")
+sys.path.insert(0, str(HERE))  # this folder's modules: pytest's importlib mode puts nothing there
+import fleet as simulated  # noqa: E402
 
 
 class Fleet:
