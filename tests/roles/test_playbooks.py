@@ -190,6 +190,14 @@ def test_a_variable_that_cannot_be_worked_out_is_named(lab: Lab) -> None:
     assert "agent_pin cannot be worked out: 'vault_agent_pin' is undefined" in lab.run("site.yml").reasons("robot-1")
 
 
+def test_a_variable_may_come_from_facts_and_is_judged_then(lab: Lab) -> None:
+    lab.add("robot-1", "robots", fleet_roles=["base"], base_size_mb="{{ ansible_facts['processor_count'] }}")
+    lab.add("robot-2", "robots", fleet_roles=["base"], base_size_mb="{{ ansible_facts['system'] }}")
+    run = lab.run("site.yml")
+    assert (lab.ran("robot-1"), lab.ran("robot-2")) == (["base"], [])
+    assert "base_size_mb=Linux: argument" in run.reasons("robot-2")
+
+
 def test_an_unreachable_and_a_failing_robot_stop_no_other(lab: Lab) -> None:
     gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
     lab.add("robot-1", "robots", **gone)

@@ -21,6 +21,10 @@ options:
   _terms:
     description: Names of the roles that the host gets.
     required: true
+  facts_known:
+    description: Whether the host's facts are there; without them a value that cannot be worked out yet is passed over.
+    type: bool
+    default: true
 """
 
 PLACEHOLDER = "CHANGE-ME"
@@ -30,6 +34,7 @@ type Options = dict[str, dict[str, Any]]
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **options: Any) -> list[str]:
+        self.set_options(var_options=variables, direct=options)
         given = variables or {}
         known = specs()
         wrong = [
@@ -51,7 +56,7 @@ class LookupModule(LookupBase):
         try:
             value = self._templar.template(given[name])
         except AnsibleError as error:
-            return [f"{name} cannot be worked out: {error}"]
+            return [f"{name} cannot be worked out: {error}"] if self.get_option("facts_known") else []
         return judge(name, option, value)
 
 
