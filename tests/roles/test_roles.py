@@ -11,6 +11,21 @@ import yaml
 REPO = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPO / "roles").iterdir() if path.is_dir())
 GROUPS = {"servers", "robots"}
+# Modules that look, decide or say, and change nothing.
+LOOKS = {
+    "assert",
+    "fail",
+    "debug",
+    "stat",
+    "slurp",
+    "find",
+    "getent",
+    "setup",
+    "set_fact",
+    "service_facts",
+    "package_facts",
+}
+LOOKS |= {"include_tasks", "import_tasks", "include_role", "import_role"}
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -93,3 +108,49 @@ def test_secrets_are_kept_out_of_the_log(role: Path) -> None:
         for task in tasks(read(file)):
             if re.search(r"enrol-code|enrolment_command|--code|password", str(task)):
                 assert task.get("no_log"), f"{file}: {task['name']}"
+
+
+CHOICE = read(REPO / "ansible" / "vars" / "roles.yml")
+CALLED = {*CHOICE["fleet_robot_roles"], *CHOICE["fleet_server_roles"]}
+
+
+@each_role
+def test_a_role_can_be_asked_before_and_proves_what_it_did_after(role: Path) -> None:
+    assert (role / "tasks" / "preflight.yml").exists()
+    assert role.name not in CALLED or (role / "tasks" / "verify.yml").exists()
+
+
+@each_role
+def test_a_preflight_changes_nothing(role: Path) -> None:
+    """It looks and says: site.yml runs it on every host before anything changes on any."""
+    for task in tasks(read(role / "tasks" / "preflight.yml")):
+        module = next((key for key in task if "." in key), "")
+        looks = module.rpartition(".")[2] in LOOKS or (
+            task.get("changed_when") is False and task.get("check_mode") is False
+        )
+        assert looks or "block" in task, f"{role.name}: {task['name']} ({module})"
+
+
+@each_role
+def test_the_features_of_a_role_have_tags(role: Path) -> None:
+    """`--tags swap_zram`: each carries the role's name."""
+    given = {tag for task in tasks(read(role / "tasks" / "main.yml")) for tag in task.get("tags", [])}
+    assert {tag for tag in given if tag != "always" and not tag.startswith(f"{role.name}_")} == set()
+    assert given or role.name not in CALLED
+
+
+def test_every_role_is_called_by_the_playbooks_or_by_another_role() -> None:
+    included = {name for role in ROLES for file in task_files(role) for name in included_roles(file)}
+    assert {role.name for role in ROLES} - CALLED - included == set()
+    fleet = read(REPO / "ansible" / "fleet.yml")[1]["tasks"]
+    called = [task["ansible.builtin.include_role"] for task in fleet if "ansible.builtin.include_role" in task]
+    assert {role["name"] for role in called} == CALLED
+    assert [role for role in called if role["apply"]["tags"] != [role["name"]]] == []
+    order = [role["name"] for role in called]
+    for chosen in (CHOICE["fleet_robot_roles"], CHOICE["fleet_server_roles"]):
+        assert sorted(chosen, key=order.index) == chosen
+
+
+def included_roles(file: Path) -> list[str]:
+    words = [task.get(f"ansible.builtin.{how}_role", {}) for task in tasks(read(file)) for how in ("include", "import")]
+    return [word["name"] for word in words if "name" in word]
