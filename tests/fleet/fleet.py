@@ -229,13 +229,16 @@ class Host:
 
     def wait(self, timeout_s: float = 90) -> None:
         """Until the host is up and SSH answers."""
+        self.booted(timeout_s)
+        self._wait(lambda: self.ssh("true", check=False).returncode == 0, "SSH does not answer", timeout_s)
+
+    def booted(self, timeout_s: float = 90) -> None:
         if self.kind != "light":
             self._wait(
                 lambda: self.run("systemctl is-system-running", check=False).stdout.strip() in ("running", "degraded"),
                 "did not start",
                 timeout_s,
             )
-        self._wait(lambda: self.ssh("true", check=False).returncode == 0, "SSH does not answer", timeout_s)
 
     def ssh(self, words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run("ssh", "-i", ssh_key(), *SSH_OPTIONS, f"operator@{self.address}", words, check=check)
@@ -277,6 +280,7 @@ def up(name: str, kind: Kind = "jetson", drives: Sequence[tuple[int, str]] = ())
         run("docker", "rm", "--force", "--volumes", host.container, check=False)
         if "ddress already in use" not in made.stderr:
             raise FleetError(made.stderr)
+    host.booted()
     _prepare(host, loops)
     host.wait()
     return host
