@@ -155,6 +155,7 @@ def on_robots(server: Any) -> dict[str, Any]:
         "jetson_containers_base_archive": str(build.archive("agent-base")),
         "jetson_containers_require_cuda": False,
         "jetson_containers_checkout": False,  # tried by itself in test_jetson_containers.py
+        "jetson_containers_registry_ca_host": server.name,
         "agent_enrolment_host": server.name,
         "agent_devices": False,
         "agent_settings": {"pause_s": 2, "courier": {"retry_max_s": 5}},
