@@ -58,7 +58,7 @@ class HostReport:
     failed: int = 0
     busy_s: float = 0.0
     roles: dict[str, str] = field(default_factory=dict)
-    """What became of each role that began: `ok`, `changed` or `failed`."""
+    """What became of each role that began: `ok`, `changed` or `failed`; in check mode all but `ok` is drift."""
     changes: list[Event] = field(default_factory=list)
     failures: list[Event] = field(default_factory=list)
 
@@ -243,6 +243,7 @@ def clock(seconds: float) -> str:
 def as_dict(reports: list[HostReport], checked: bool, duration_s: float) -> dict[str, Any]:
     hosts = {
         report.host: {
+            **({"drift": {role: became != "ok" for role, became in report.roles.items()}} if checked else {}),
             **{key: value for key, value in asdict(report).items() if key != "host"},
             "busy_s": round(report.busy_s, 3),
         }
