@@ -169,7 +169,8 @@ def reason(result: dict[str, Any]) -> str:
     if failed:
         result = failed[0]
     said = str(result.get("msg") or result.get("module_stderr") or "no reason given").strip()
-    said = said.removeprefix("Task failed: ")
+    for noise in ("Task failed: ", "EOF on stream; last 100 lines received:"):  # Ansible's own, Mitogen's own
+        said = said.removeprefix(noise).strip()
     if said.startswith("non-zero return code"):
         words = [line for key in ("stderr", "stdout") for line in str(result.get(key) or "").strip().splitlines()]
         said = "\n".join([f"it ended with {result.get('rc')}", *words[-REASON_LINES + 1 :]])
