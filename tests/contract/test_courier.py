@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lefleet_agent import credential
 from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised
 from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.liveness import health
 from lefleet_agent.spool import State
 from lefleet_agent.wiring import build_courier, build_report
 from lefleet_server.app import create_app
@@ -241,6 +242,7 @@ def test_the_running_courier_shows_state_pictures_and_metrics_to_people_and_to_p
         exposed = httpx.get(f"{server}/api/v1/metrics/robot", params={"robot": "robot-1"})
         names = {family.name for family in text_string_to_metric_families(exposed.text)}
         assert {"lefleet_spool_episodes", "lefleet_upload_bytes"} <= names
+        assert health(run, "courier", time.monotonic_ns()).alive
     finally:
         stop.set()
         thread.join(20)
@@ -255,5 +257,10 @@ def test_a_silent_control_process_is_reported_as_down(server, enrolled):
     written = side.settings.state_dir / "run" / "control.json"
     written.write_text(json.dumps(json.loads(written.read_text()) | {"state": "running"}))
     assert report.heartbeat("")["state"] == "running"
+    values = json.loads(written.read_text())
+    written.write_text(json.dumps(values | {"alive_until_monotonic_ns": time.monotonic_ns() - 1}))
+    hung = report.heartbeat("")
+    assert (hung["state"], hung["detail"]) == ("control_down", "the control process hangs")
+    written.write_text(json.dumps(values))
     os.utime(written, (1, 1))
     assert report.heartbeat("")["state"] == "control_down"
