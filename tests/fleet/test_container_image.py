@@ -215,6 +215,7 @@ def test_an_image_is_built_once_from_its_content(host: Any, have: Any, tmp_path:
 def test_it_works_without_mitogen_too(host: Any, small: tuple[Path, str], play: Callable[..., Any]) -> None:
     path, image = small
     variables = {"container_image_source": "archive", "container_image_archive": str(path)}
+    host.run(f"docker image rm --force {image}", check=False)
     for changed in (1, 0):
         done = play(["container_image"], [host], variables, environment={"ANSIBLE_STRATEGY": "linear"})
         assert done.rc == 0 and done.changed == {host.name: changed}
