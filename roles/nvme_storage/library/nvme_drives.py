@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -89,8 +90,10 @@ def users(node: str, mounted: list[dict[str, Any]]) -> list[str]:
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL))
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno not in (errno.EBUSY, errno.ENXIO):
             raise
+        if error.errno == errno.ENXIO:  # the node is left over
+            return []
         found = found or [f"{node} or a part of it is held by the kernel"]
     return found
 
@@ -125,7 +128,10 @@ def partition(entry: dict[str, Any], link: str, sector: int, mounted: list[dict[
     part = Partition(number, node, f"{link}-part{number}", entry.get("name", ""), entry["size"] * sector, False, [])
     if Path(node).is_block_device():
         device = Path(node).stat().st_rdev
-        known = [int((sys_path(device) / name).read_text()) * 512 for name in ("start", "size")]
+        try:
+            known = [int((sys_path(device) / name).read_text()) * 512 for name in ("start", "size")]
+        except FileNotFoundError:  # the node is left over: the kernel numbers partitions anew
+            return part
         linked = Path(part.link).exists() and Path(part.link).stat().st_rdev == device
         part.ready = linked and known == [entry["start"] * sector, entry["size"] * sector]
         part.signatures = signatures(node)
@@ -161,8 +167,9 @@ def find(mounted: list[dict[str, Any]]) -> list[Drive]:
         if it["target"] == "/" and os.major(it["device"]):
             roots |= disks_below(sys_path(it["device"]))
     links: dict[int, Path] = {}
-    for link in sorted(BY_ID.glob("nvme-*"), key=lambda it: (it.name.startswith(ODD), len(it.name), it.name)):
-        if link.is_block_device() and not (sys_path(link.stat().st_rdev) / "partition").exists():
+    whole = [link for link in BY_ID.glob("nvme-*") if not re.search(r"-part\d+$", link.name)]
+    for link in sorted(whole, key=lambda it: (it.name.startswith(ODD), len(it.name), it.name)):
+        if link.is_block_device():
             links.setdefault(link.stat().st_rdev, link)
     return [look(link, mounted, roots) for link in sorted(links.values())]
 
