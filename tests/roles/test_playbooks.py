@@ -242,6 +242,12 @@ def test_tags_choose_a_role_or_a_feature_after_every_preflight(lab: Lab) -> None
     assert lab.ran("robot-1") == ["swap"]
     lab.run("site.yml", "--tags", "docker_trace")
     assert (lab.folder / "robot-1" / "docker").exists() and lab.ran("robot-1") == ["swap"]
+    # The agent's image is chosen by the role before it.
+    lab.add("robot-3", "robots", every_role=True)
+    assert set(lab.run("site.yml", "--tags", "agent", "--limit", "robot-3").roles("robot-3")) == {
+        "jetson_containers",
+        "agent",
+    }
     lab.add("robot-2", "robots", agent_size_mb=0)
     assert "agent_size_mb=0 is no size" in lab.run("site.yml", "--tags", "swap").reasons("robot-2")
 
