@@ -61,7 +61,8 @@ class Host:
         docker.chmod(0o755)
         spec = {"name": "lefleet-control", "image": "sha256:1", "command": ["run"], "options": ["--read-only"]}
         spec |= {"alive_file": str(folder / "control.json"), "ready_s": 3, "stop_s": 5, "memory": str(folder)}
-        spec |= {"when_there": {str(folder): ["--env=THERE=1"], "/nonexistent": ["--env=NOT=1"]}}
+        there = [(str(folder), "--env=THERE=1"), ("/nonexistent", "--env=NOT=1")]
+        spec |= {"when_there": [{"path": path, "options": [option]} for path, option in there]}
         spec |= {"drain": {"folder": str(folder / "drain"), "wait_s": 5}, "uid": os.geteuid(), "gid": os.getegid()}
         self.change(**spec)
         self.words: list[str] = []

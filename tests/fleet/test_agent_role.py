@@ -31,7 +31,7 @@ IMAGE = "lefleet-test/agent:current"
 STATE = "/mnt/lefleet/agent"
 
 
-def wait_until(holds: Callable[[], object], timeout_s: float = 120) -> None:
+def wait_until(holds: Callable[[], object], timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end, "it did not come about in time"
@@ -162,7 +162,7 @@ def variables(server: Server, image: str) -> dict[str, Any]:
         "agent_release_source": "image",
         "agent_release_repo": "lefleet/act-so101-demo",
         "agent_control_oom_score_adj": 0,  # a simulated host has no CAP_SYS_RESOURCE
-        "agent_settings": {"pause_s": 1, "hung_after_s": 10},
+        "agent_settings": {"pause_s": 1, "hung_after_s": 20},
         "agent_decommission_wait_s": 60,
     }
 
@@ -272,17 +272,22 @@ def test_a_control_that_hangs_is_killed_and_started_again(robot):
     wait_until(lambda: any("recover" in line for line in robot.run("journalctl -u lefleet-control").splitlines()))
 
 
-def test_a_restart_waits_for_the_end_of_the_episode(robot):
+def test_a_restart_waits_for_the_end_of_the_episode_and_finds_the_folders_of_other_roles(robot):
     interrupted = sum(episode["interrupted"] for episode in robot.episodes())
+    robot.run("mkdir -p /etc/lefleet/calibration /run/lefleet-pulse")
     for _ in range(3):
         wait_until(lambda: robot.state() == "running")
         robot.run("systemctl restart lefleet-control")
     wait_until(lambda: robot.state() == "running")
     assert sum(episode["interrupted"] for episode in robot.episodes()) == interrupted
+    (found,) = json.loads(robot.run("docker container inspect lefleet-control"))
+    mounts = {mount["Destination"]: mount["RW"] for mount in found["Mounts"]}
+    assert (mounts["/etc/lefleet/calibration"], mounts["/run/lefleet-pulse"]) == (False, True)
+    assert "PULSE_SERVER=unix:/run/lefleet-pulse/native" in found["Config"]["Env"]
 
 
 def test_a_robot_at_rest_stays_so_through_restarts_and_a_change_of_its_settings(apply, robot, server, variables):
-    robot.run("lefleet-agent drain --wait 60")
+    robot.run("lefleet-agent drain --wait 120")
     assert robot.state() == "drained"
     wait_until(lambda: server.robot(robot.name)["state"] == "drained")
     robot.run("systemctl restart lefleet-control")
