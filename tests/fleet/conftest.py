@@ -96,7 +96,7 @@ def playbook(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Play]:
                 "ANSIBLE_CONFIG": str(REPO / "ansible" / "ansible.cfg"),
                 "ANSIBLE_NOCOLOR": "1",
                 "LEFLEET_FLEET_STATS": str(folder / "stats.json"),
-                "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
+                "ANSIBLE_CALLBACK_PLUGINS": f"{HERE / 'callbacks'}:{REPO / 'ansible' / 'plugins' / 'callback'}",
                 **(environment or {}),
             },
             capture_output=True,

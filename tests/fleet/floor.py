@@ -129,7 +129,7 @@ def bring_up(made: Any, playbook: Callable[..., Any], folder: Path) -> Floor:
     )
     write(inventory / "group_vars" / "all" / "vault.yml", {"vault_registry_password": "only-for-this-test-1"})
     change(inventory / "group_vars" / "all" / "main.yml", everywhere(server), leave_out=["ansible_become_password"])
-    change(inventory / "group_vars" / "robots.yml", on_robots(server))
+    change(inventory / "group_vars" / "robots.yml", on_robots(server), leave_out=["jetson_containers_l4t_image"])
     change(inventory / "group_vars" / "servers.yml", on_server(server))
     return Floor(server, robots, inventory, playbook)
 
