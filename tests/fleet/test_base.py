@@ -10,7 +10,7 @@ import pytest
 
 SETTINGS = "/etc/ssh/sshd_config.d/01-lefleet.conf"
 KEYS = "/home/operator/.ssh/authorized_keys"
-SHARED = {"base_jetson_distributions": ["Debian 12"], "ansible_host_key_checking": False}
+SHARED = {"base_jetson_distributions": ["Debian 12"]}
 SSH = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
 
 Play = Callable[..., Any]

@@ -22,7 +22,7 @@ Play = Callable[..., Any]
 
 
 def wanted(mode: str, **more: Any) -> dict[str, Any]:
-    return {"power_mode_name": mode, "ansible_host_key_checking": False, **more}
+    return {"power_mode_name": mode, **more}
 
 
 def said_by(done: Any) -> str:
