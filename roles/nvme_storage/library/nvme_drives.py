@@ -104,21 +104,22 @@ def signatures(node: str) -> list[Signature]:
     return [Signature(*it) for it in sorted({(it["type"], it["label"] or "", it["uuid"] or "") for it in found})]
 
 
-def is_zero(node: str, count: int) -> bool:
-    """Whether a drive is zero at both ends and in places between."""
-    places = [(count - MIB) * index // (WINDOWS - 1) for index in range(WINDOWS)]
+def is_zero(node: str, start: int, end: int) -> bool:
+    """Whether a drive is zero at both ends of a stretch and in places between."""
+    places = [start + (end - start - MIB) * index // (WINDOWS - 1) for index in range(WINDOWS)]
     with Path(node).open("rb", buffering=0) as file:
         return not any(file.seek(place) < 0 or any(file.read(MIB)) for place in places)
 
 
 def is_torn(node: str, count: int, sector: int) -> bool:
-    """Whether a drive has of a partition table nothing but ours at its end, which sfdisk writes first."""
+    """Whether a drive has nothing but our partition table, incomplete: sfdisk writes the one at the end first."""
     with Path(node).open("rb", buffering=0) as file:
         file.seek(count - sector - GPT_ENTRIES_BYTES)
         end = file.read(GPT_ENTRIES_BYTES + sector)
     entries, header = end[:GPT_ENTRIES_BYTES], end[GPT_ENTRIES_BYTES:]
     name = entries[56:128].decode("utf-16-le", "replace").rstrip("\0")
-    return header.startswith(b"EFI PART") and name == UNFINISHED and not any(entries[128:])
+    ours = header.startswith(b"EFI PART") and name == UNFINISHED and not any(entries[128:])
+    return ours and is_zero(node, MIB, count - MIB)
 
 
 def partition(entry: dict[str, Any], link: str, sector: int, mounted: list[dict[str, Any]]) -> Partition:
@@ -156,7 +157,7 @@ def look(link: Path, mounted: list[dict[str, Any]], roots: set[Path]) -> Drive:
         drive.users += users(it, mounted) if it != node or not drive.users else []
     if not drive.table:
         drive.torn = is_torn(node, count, int((path / "queue" / "logical_block_size").read_text()))
-        drive.zero = not drive.signatures and is_zero(node, count)
+        drive.zero = not drive.signatures and is_zero(node, 0, count)
     return drive
 
 

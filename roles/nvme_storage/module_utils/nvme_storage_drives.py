@@ -68,7 +68,7 @@ class Drive:
     table: str
     signatures: list[Signature]
     partitions: list[Partition]
-    # Whether its table is the rest of an interrupted `sfdisk` of ours.
+    # Whether it has nothing but what an interrupted `sfdisk` of ours leaves.
     torn: bool = False
     # Whether it was looked at, and every place looked at was zero.
     zero: bool = False
@@ -100,7 +100,7 @@ def state(drive: Drive) -> str:
         if part.signatures:
             return FINISH if part.is_file_system_of_ours() else FOREIGN
         return FORMAT
-    if drive.torn:
+    if drive.torn and all(it.type in ("gpt", "PMBR") for it in drive.signatures):
         return PARTITION
     if drive.table or drive.signatures or drive.partitions:
         return FOREIGN
