@@ -200,6 +200,15 @@ def test_settings_that_lock_everybody_out_are_taken_back(host: Any, play: Play, 
     assert play(["base"], [host], SHARED).changed["base"] == 0
 
 
+def test_settings_of_a_run_that_was_cut_off_are_proven_by_the_next(host: Any, play: Play) -> None:
+    """Else the undo that it left behind would take them back after a run that called them good."""
+    host.run(f"cp /dev/null {SETTINGS}.before; systemd-run --unit=lefleet-ssh-undo --on-active=120 rm {SETTINGS}")
+    assert play(["base"], [host], SHARED).rc == 0
+    assert not host.exists(f"{SETTINGS}.before")
+    assert host.run("systemctl list-timers lefleet-ssh-undo.timer --no-legend").stdout == ""
+    assert play(["base"], [host], SHARED).changed["base"] == 0
+
+
 def test_settings_that_sshd_does_not_understand_never_reach_it(host: Any, play: Play) -> None:
     before = host.read(SETTINGS)
     done = play(["base"], [host], {**SHARED, "base_ssh_settings": {"NoSuchThing": "yes"}})
