@@ -104,6 +104,7 @@ def test_after_a_crash_the_socket_is_the_same_and_somebody_answers(host: Any) ->
 
 
 def test_verify_fails_when_no_sample_arrives(host: Any, play: Callable[..., Any]) -> None:
+    host.run("systemctl start lefleet-sound")  # waits for the one that the restart before began: it would mend this
     host.run(as_user(10001, "pactl set-sink-mute lefleet_null 1"))
     broken = host.run(f"{SOUND} test", check=False)
     assert broken.returncode == 1
