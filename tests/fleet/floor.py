@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -95,7 +96,11 @@ class Floor:
 
     def waiting(self, robot: Any) -> int:
         """Episodes on the robot for which it has no receipt."""
-        return int(json.loads(robot.run("lefleet-agent status --json").stdout)["spool"]["waiting"])
+        ask = (
+            "import sqlite3; spool = sqlite3.connect('file:/mnt/lefleet/agent/spool/index.sqlite3?mode=ro', uri=True); "
+            "print(spool.execute(\"SELECT count(*) FROM episodes WHERE state = 'waiting'\").fetchone()[0])"
+        )
+        return int(robot.run(f"python3 -c {shlex.quote(ask)}").stdout)
 
     def agent_image(self, robot: Any) -> str:
         return str(robot.run("docker inspect -f '{{.Config.Image}}' lefleet-control").stdout.strip())

@@ -52,7 +52,7 @@ def test_the_dashboard_answers_through_tls_with_the_fleets_own_authority(floor: 
 
 
 def test_people_get_in_by_a_link_of_the_servers_command(floor: Floor) -> None:
-    link = json.loads(floor.server.run("lefleet-server login-link --json").stdout)["url"]
+    link = json.loads(floor.server.run("lefleet-server login-link --user alex --json").stdout)["url"]
     assert link.startswith(f"https://{floor.server.domain}/login?code=")
     assert floor.https(link.removeprefix(f"https://{floor.server.domain}")).startswith(("200", "303"))
 
@@ -142,6 +142,6 @@ def test_a_robot_leaves_the_fleet_and_its_credential_with_it(floor: Floor) -> No
     assert done.rc == 0
     assert not robot.exists("/mnt/lefleet/agent/credential.json")
     assert robot.run("docker ps -q").stdout == ""
-    listed = {row["robot_id"]: row for row in json.loads(floor.server.run("lefleet-server robots --json").stdout)}
-    assert listed[robot.name]["state"] == "retired"
-    assert floor.waiting_files(robot) == 0
+    rows = json.loads(floor.server.run("lefleet-server robots --json").stdout)["items"]
+    assert {row["id"]: row["state"] for row in rows}[robot.name] == "retired"
+    assert floor.waiting(robot) == 0
