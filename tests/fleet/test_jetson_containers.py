@@ -20,8 +20,8 @@ OPEN, CLOSED = "172.29.77.251", "172.29.77.253"
 # What the agent's command line needs; torch and LeRobot are stand-ins here (the whole fleet's test runs the real ones).
 NEEDED = [
     "annotated-doc", "annotated-types", "anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "lz4",
-    "markdown-it-py", "mcap", "mdurl", "numpy", "pydantic", "pydantic-core", "pydantic-settings", "pygments", "python-dotenv",
-    "pyyaml", "rich", "safetensors", "shellingham", "structlog", "typer", "typing-extensions",
+    "markdown-it-py", "mcap", "mdurl", "numpy", "pydantic", "pydantic-core", "pydantic-settings", "pygments",
+    "python-dotenv", "pyyaml", "rich", "safetensors", "shellingham", "structlog", "typer", "typing-extensions",
     "typing-inspection", "zstandard",
 ]  # fmt: skip
 
