@@ -58,10 +58,10 @@ def said_by(done: Any) -> str:
 def swap_mb(host: Any, path: str = FILE) -> int:
     """Megabytes of swap the kernel has in this file; 0: it is not in use.
 
-    /proc/swaps shows those of other hosts on this kernel too, by the same paths: a file in use is one that cannot be
-    written to.
+    /proc/swaps shows those of other hosts on this kernel too, by the same paths: a file in use is one that gets no space.
     """
-    if host.run(f'python3 -c \'open("{path}", "r+b", 0).write(b"")\'', check=False).returncode == 0:
+    probe = f"import os; os.posix_fallocate(os.open('{path}', os.O_WRONLY), 0, 1)"
+    if "Text file busy" not in host.run(f'python3 -c "{probe}"', check=False).stderr:
         return 0
     return round(int(host.run(f"stat -c %s {path}", check=False).stdout or 0) / 1024**2)
 
