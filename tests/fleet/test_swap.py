@@ -58,7 +58,7 @@ def said_by(done: Any) -> str:
 def swap_mb(host: Any, path: str = FILE) -> int:
     """Megabytes of swap the kernel has in this file; 0: it is not in use.
 
-    /proc/swaps shows those of other hosts on this kernel too, by the same paths: a file in use is one that gets no space.
+    /proc/swaps shows those of other hosts on this kernel too, by the same paths: one in use gets no space.
     """
     probe = f"import os; os.posix_fallocate(os.open('{path}', os.O_WRONLY), 0, 1)"
     if "Text file busy" not in host.run(f'python3 -c "{probe}"', check=False).stderr:
