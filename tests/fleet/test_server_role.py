@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.util
 import json
+import re
 import ssl
 import sys
 import time
@@ -295,10 +296,12 @@ def test_a_backup_is_restored_with_every_episode(
     inventory = {"servers": {"hosts": simulated.inventory([host])["all"]["hosts"]}}
     inventory["servers"]["vars"] = simulated.inventory([host])["all"]["vars"]
     credential = robot(host, client, "robot-1")
-    kept = [upload(client, episode(tmp_path), credential) for _ in range(3)]
+    new = [upload(client, episode(tmp_path), credential) for _ in range(3)]
+    kept = sorted(stored(host, client).values())
+    assert set(new) <= set(kept)
     host.run("systemctl start lefleet-backup.service", timeout_s=600)
     made = json.loads(host.run("lefleet-backup list").stdout)[-1]
-    assert (made["episodes"], made["new_blobs"]) == (3, 3)
+    assert (made["episodes"], made["new_blobs"]) == (len(kept), len(new))
     assert "lefleet_backup_last_success_timestamp_seconds 1" in host.read(
         "/var/lib/prometheus/node-exporter/lefleet_backup.prom"
     )
@@ -317,7 +320,7 @@ def test_a_backup_is_restored_with_every_episode(
     assert looked.rc == 0
     done = playbook("restore.yml", inventory, "-e", f"restore_confirm={NAME}")
     assert done.rc == 0
-    assert sorted(stored(host, client).values()) == sorted(kept)
+    assert sorted(stored(host, client).values()) == kept
     # The robot's credential and its trust in the server's certificate came back too.
     assert client.post("/api/v1/robot/heartbeat", headers=credential, json={"state": "idle"}).status_code == 200
     assert upload(client, episode(tmp_path), credential) in stored(host, client).values()
@@ -329,7 +332,7 @@ def test_a_damaged_backup_is_not_restored(host: Any) -> None:
     before = containers(host, "{{.State.StartedAt}}")
     refused = host.run("lefleet-backup restore", check=False)
     assert refused.returncode == 1
-    assert "1 of 3 episodes are missing or damaged" in refused.stderr
+    assert re.search(r"1 of \d+ episodes are missing or damaged", refused.stderr)
     assert containers(host, "{{.State.StartedAt}}") == before
     host.run(f"cp /tmp/blob {blob} && lefleet-backup verify")
 
