@@ -331,10 +331,11 @@ def test_a_damaged_backup_is_not_restored(host: Any) -> None:
     host.run(f"cp {blob} /tmp/blob && printf x | dd of={blob} bs=1 seek=100 conv=notrunc")
     before = containers(host, "{{.State.StartedAt}}")
     refused = host.run("lefleet-backup restore", check=False)
+    host.run(f"cp /tmp/blob {blob}")
     assert refused.returncode == 1
     assert re.search(r"1 of \d+ episodes are missing or damaged", refused.stderr)
     assert containers(host, "{{.State.StartedAt}}") == before
-    host.run(f"cp /tmp/blob {blob} && lefleet-backup verify")
+    host.run("lefleet-backup verify")
 
 
 def test_the_server_returns_by_itself_after_a_reboot(host: Any, client: httpx.Client) -> None:
