@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content(folder: Path, more: str = "") -> str:
-    """Asked in a process of its own: importing ansible changes sys.intern, after which torch can compile nothing there."""
+    """Asked in a process of its own: importing ansible changes sys.intern, and torch compiles nothing after that."""
     ask = "import container_image_content as c, pathlib, sys; print(c.content(pathlib.Path(sys.argv[1]), "
     ask += "['Dockerfile', 'code'], sys.argv[2]))"
     done = subprocess.run(
@@ -81,7 +81,7 @@ def test_every_change_makes_another_tag(folder: Path, change: str) -> None:
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "Dockerfile").unlink()
-    with pytest.raises(RuntimeError, match="FileNotFoundError.*Dockerfile"):
+    with pytest.raises(RuntimeError, match=r"FileNotFoundError.*Dockerfile"):
         content(folder)
 
 
