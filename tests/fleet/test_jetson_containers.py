@@ -327,7 +327,8 @@ def test_new_code_gets_a_small_layer_on_the_same_base(two: Fixture, provide: Cal
     bases = two.registry.tags("lefleet/agent-base")
     (source / "agent" / "lefleet_agent" / "new.py").write_text("# new\n")
     done = provide()
-    assert done.rc == 0 and done.changed == {two.builder.name: 3, two.other.name: 1}  # built, pushed, pulled; pulled
+    # The builder names the base as the registry has it, builds, pushes and pulls; the other pulls.
+    assert done.rc == 0 and done.changed == {two.builder.name: 4, two.other.name: 1}
     assert two.registry.tags("lefleet/agent-base") == bases and len(two.registry.tags("lefleet/agent")) == 2
 
 
