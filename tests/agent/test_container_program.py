@@ -204,11 +204,15 @@ def test_an_episode_longer_than_the_wait_is_cut_short_and_said_so(host):
 def test_a_hung_program_is_stopped_without_waiting(host):
     service = host.start()
     wait_until(lambda: host.heard("READY"))
-    os.kill(host.pid(), signal.SIGSTOP)
-    wait_until(lambda: host.do("alive").returncode == 1)
-    assert "silent: it is stopped without waiting" in host.do("stop").stderr
-    service.kill()
-    host.do("clean")
+    hung = host.pid()
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        wait_until(lambda: host.do("alive").returncode == 1)
+        assert "silent: it is stopped without waiting" in host.do("stop").stderr
+    finally:
+        service.kill()
+        host.do("clean")
+        os.kill(hung, signal.SIGKILL)  # what systemd does to all that is left of a unit
 
 
 def test_a_command_runs_in_a_container_of_its_own_with_the_folder_it_needs(host):
