@@ -46,8 +46,9 @@ MAIN = """
   when: {role}_asks | length > 0
 - name: Verify | See that it is well
   ansible.builtin.assert:
-    that: {role}_size_mb | int < 100
+    that: {role}_size_mb | int < item
     fail_msg: "{role} is unwell"
+  loop: [1000, 100]
 """
 PREFLIGHT = """
 - name: Preflight | Check the size

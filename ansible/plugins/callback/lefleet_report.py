@@ -76,6 +76,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._hosts: dict[str, HostReport] = {}
         self._begun: dict[tuple[str, str], float] = {}
+        self._item: dict[tuple[str, str], str] = {}
         self._started_s = time.monotonic()
 
     # --- what happens ---
@@ -96,10 +97,15 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_skipped(self, result: Any) -> None:
         self._of(result)
 
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        """The result of a whole loop says only that items failed, and not which."""
+        self._item.setdefault((result.host.get_name(), result.task._uuid), reason(result.result))
+
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         report = self._of(result)
+        item = self._item.pop((report.host, result.task._uuid), None)
         if not ignore_errors:
-            report.failures.append(event(result.task, reason(result.result)))
+            report.failures.append(event(result.task, item or reason(result.result)))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         report = self._of(result)
@@ -164,10 +170,7 @@ def role_of(task: Any) -> str:
 
 
 def reason(result: dict[str, Any]) -> str:
-    """The first lines of what a failed task said, with the item and the program's own words where it has any."""
-    failed = [item for item in result.get("results") or [] if item.get("failed") or item.get("unreachable")]
-    if failed:
-        result = failed[0]
+    """The first lines of what a failed task said, with the program's own words where it has any."""
     said = str(result.get("msg") or result.get("module_stderr") or "no reason given").strip()
     for noise in ("Task failed: ", "EOF on stream; last 100 lines received:"):  # Ansible's own, Mitogen's own
         said = said.removeprefix(noise).strip()
