@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -59,7 +60,7 @@ class Floor:
 
     def drift(self) -> dict[str, dict[str, bool]]:
         """What `make drift` reports: host -> role -> whether it differs."""
-        path = self.inventory / "drift.json"
+        path = self.inventory.parent / "drift.json"
         words = [
             "make",
             "drift",
@@ -120,23 +121,51 @@ class Floor:
 
 
 def bring_up(made: Any, playbook: Callable[..., Any], folder: Path) -> Floor:
-    """Bare hosts and their inventory: inventory/example, with these hosts and with what differs from real Jetsons."""
+    """Bare hosts and their inventory."""
     server = made.host("server", kind="server")
     robots = [made.host(name, drives=[(DRIVE_MB, f"NVME{name[-1]}")]) for name in ROBOTS]
-    inventory = folder / "inventory"
+    return Floor(server, robots, describe(folder / "inventory", server, robots), playbook)
+
+
+def describe(inventory: Path, server: Any, robots: Sequence[Any]) -> Path:
+    """inventory/example with these hosts, and with what differs from real Jetsons. `server` may be a robot too."""
     shutil.copytree(EXAMPLE, inventory, ignore=shutil.ignore_patterns("vault.yml.example", "host_vars"))
-    write(
-        inventory / "hosts.yml",
-        {
-            "servers": {"hosts": {server.name: {"ansible_host": server.address}}},
-            "robots": {"hosts": {robot.name: {"ansible_host": robot.address} for robot in robots}},
-        },
-    )
+    hosts: dict[str, Any] = {
+        "servers": {"hosts": {server.name: {"ansible_host": server.address}}},
+        "robots": {"hosts": {robot.name: {"ansible_host": robot.address} for robot in robots}},
+    }
+    if server in robots:
+        hosts["servers"]["hosts"][server.name] |= on_one_host()
+    write(inventory / "hosts.yml", hosts)
     write(inventory / "group_vars" / "all" / "vault.yml", {"vault_registry_password": "only-for-this-test-1"})
     change(inventory / "group_vars" / "all" / "main.yml", everywhere(server), leave_out=["ansible_become_password"])
-    change(inventory / "group_vars" / "robots.yml", on_robots(server), leave_out=["jetson_containers_l4t_image"])
+    change(inventory / "group_vars" / "robots.yml", on_robots(robots[0]), leave_out=["jetson_containers_l4t_image"])
     change(inventory / "group_vars" / "servers.yml", on_server(server))
-    return Floor(server, robots, inventory, playbook)
+    return inventory
+
+
+def elsewhere(floor: Floor, robot: Any) -> Floor:
+    """The robot alone, its server being in nobody's inventory: with the lines that the example has for that."""
+    inventory = floor.inventory.parent / "elsewhere"
+    shutil.copytree(floor.inventory, inventory)
+    write(inventory / "hosts.yml", {"robots": {"hosts": {robot.name: {"ansible_host": robot.address}}}})
+    (inventory / "group_vars" / "servers.yml").unlink()
+    (inventory / "fleet.crt").write_text(floor.server.read("/opt/lefleet/server/ca.crt"))
+    text = (EXAMPLE / "group_vars" / "robots.yml").read_text().partition("# Robots of a server elsewhere")[2]
+    shown = re.search(r"(?:^# (?:[a-z_]+:|  - ).*\n)+", text, re.MULTILINE)
+    assert shown
+    lines = yaml.safe_load(re.sub("^# ", "", shown[0], flags=re.MULTILINE))
+    change(inventory / "group_vars" / "robots.yml", {**lines, "jetson_containers_builder": robot.name})
+    return Floor(floor.server, [robot], inventory, floor.playbook)
+
+
+def on_one_host() -> dict[str, Any]:
+    """What the example's comment sets where robot and server are one host."""
+    text = (EXAMPLE / "hosts.yml").read_text().partition("# All on one Jetson")[2]
+    shown = re.search(r"(?:^# +[a-z0-9_-]+:.*\n)+", text, re.MULTILINE)
+    assert shown
+    (host,) = yaml.safe_load(re.sub("^# ", "", shown[0], flags=re.MULTILINE))["servers"]["hosts"].values()
+    return {name: value for name, value in host.items() if name != "ansible_host"}
 
 
 def everywhere(server: Any) -> dict[str, Any]:
@@ -150,18 +179,16 @@ def everywhere(server: Any) -> dict[str, Any]:
     }
 
 
-def on_robots(server: Any) -> dict[str, Any]:
+def on_robots(builder: Any) -> dict[str, Any]:
     return {
         "nvme_storage_min_gb": 10,
         "swap_size_mb": 256,
         "pulseaudio_sink": "null",
-        "jetson_containers_builder": ROBOTS[0],
+        "jetson_containers_builder": builder.name,
         "jetson_containers_base_source": "archive",
         "jetson_containers_base_archive": str(build.archive("agent-base")),
         "jetson_containers_require_cuda": False,
         "jetson_containers_checkout": False,  # tried by itself in test_jetson_containers.py
-        "jetson_containers_registry_ca_host": server.name,
-        "agent_enrolment_host": server.name,
         "agent_devices": False,
         "agent_settings": {"pause_s": 2, "courier": {"retry_max_s": 5}},
         "agent_control_oom_score_adj": 0,  # less needs a capability that a simulated host has not

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from floor import REGISTRY_PORT, Floor, bring_up
+from floor import REGISTRY_PORT, Floor, bring_up, elsewhere
 
 SITE = "site.yml"
 
@@ -145,3 +145,15 @@ def test_a_robot_leaves_the_fleet_and_its_credential_with_it(floor: Floor) -> No
     rows = json.loads(floor.server.run("lefleet-server robots --json").stdout)["items"]
     assert {row["id"]: row["state"] for row in rows}[robot.name] == "retired"
     assert floor.waiting(robot) == 0
+
+
+def test_a_robot_of_a_server_elsewhere_enrols_by_hand(floor: Floor) -> None:
+    robot = floor.robots[2]
+    alone, before = elsewhere(floor, robot), floor.episodes(robot.name)
+    asked = alone.play(SITE)
+    assert asked.rc != 0
+    assert f"Run `lefleet-server enrol-code {robot.name}` on that server" in " ".join(asked.output.split())
+    code = json.loads(floor.server.run(f"lefleet-server enrol-code {robot.name} --json").stdout)["code"]
+    robot.run(f"lefleet-agent enrol <<< {code}")
+    assert alone.play(SITE).rc == 0
+    floor.wait(lambda: floor.episodes(robot.name) > before, 240, "no episode arrived")

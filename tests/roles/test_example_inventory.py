@@ -73,6 +73,15 @@ def test_it_lists_ten_robots_and_a_server_without_a_warning() -> None:
     assert len(listed["robots"]["hosts"]) == 10 and len(listed["servers"]["hosts"]) == 1
 
 
+def test_certificates_and_calibrations_beside_the_hosts_are_not_taken_for_hosts(copy: Path) -> None:
+    (copy / "fleet.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    (copy / "calibration").mkdir()
+    (copy / "calibration" / "robot-03.json").write_text('{"gripper": {"id": 6, "range_min": 0}}')
+    done = ansible("ansible-inventory", "-i", copy, "--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gripper" not in done.stdout
+
+
 def test_its_addresses_are_for_documentation() -> None:
     text = (EXAMPLE / "hosts.yml").read_text()
     addresses = re.findall(r"ansible_host: ([\d.]+)", text)
