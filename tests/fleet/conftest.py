@@ -14,7 +14,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
-
+KEEP = bool(os.environ.get("LEFLEET_FLEET_KEEP"))
 
 sys.path.insert(0, str(HERE))  # this folder's modules: pytest's importlib mode puts nothing there
 import fleet as simulated  # noqa: E402
@@ -28,13 +28,12 @@ class Fleet:
 
     def host(self, name: str, kind: str = "jetson", drives: Sequence[tuple[int, str]] = ()) -> Any:
         """A fresh host; one of that name that was left behind is removed first."""
-        simulated.ensure_engine()
         simulated.down([name])
         self._names.append(name)
         return simulated.up(name, kind, drives)
 
     def close(self) -> None:
-        if not os.environ.get("LEFLEET_FLEET_KEEP"):
+        if not KEEP:
             simulated.down(self._names)
 
 
@@ -60,6 +59,16 @@ class Play:
     @property
     def unreachable(self) -> dict[str, int]:
         return self._counts("unreachable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> Iterator[None]:
+    """A Docker engine; one that had to be started ends with the tests."""
+    started = simulated.ensure_engine()
+    yield
+    if started and not KEEP:
+        started.terminate()
+        started.wait(60)
 
 
 @pytest.fixture(scope="module")

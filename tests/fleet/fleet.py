@@ -80,10 +80,10 @@ def run(*words: str | Path, check: bool = True, **options: Any) -> subprocess.Co
 # --- the engine and its images -------------------------------------------------------------------------------------
 
 
-def ensure_engine() -> None:
-    """This machine's Docker engine, started when none runs. It ends with whoever ends `dockerd`."""
+def ensure_engine() -> subprocess.Popen[bytes] | None:
+    """This machine's Docker engine, started when none runs: then its process, which goes on until somebody ends it."""
     if run("docker", "info", check=False).returncode == 0:
-        return
+        return None
     missing = [name for name in ("dockerd", "debootstrap", "losetup") if not _which(name)]
     if missing or os.geteuid() != 0:
         raise FleetError(
@@ -92,11 +92,11 @@ def ensure_engine() -> None:
         )
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "dockerd.log").open("ab") as log:
-        subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     for _ in range(60):
         time.sleep(0.5)
         if run("docker", "info", check=False).returncode == 0:
-            return
+            return engine
     raise FleetError(f"dockerd did not start within 30 s; {CACHE / 'dockerd.log'} says why")
 
 
