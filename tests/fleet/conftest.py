@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,28 @@ class Play:
     @property
     def unreachable(self) -> dict[str, int]:
         return self._counts("unreachable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "begin no further module after so many minutes: what is left is skipped"
+    parser.addoption("--minutes", type=float, default=float("inf"), help=words)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole floor first: it holds most of what the roles promise."""
+    items.sort(key=lambda item: item.path.stem != "test_fleet")
+
+
+@pytest.fixture(scope="session")
+def begun_s() -> float:
+    return time.monotonic()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_time(request: pytest.FixtureRequest, begun_s: float) -> None:
+    minutes = request.config.getoption("--minutes")
+    if time.monotonic() - begun_s > minutes * 60:
+        pytest.skip(f"--minutes {minutes:g} are over; `make test-fleet` runs it all")
 
 
 @pytest.fixture(scope="session", autouse=True)
