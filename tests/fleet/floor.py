@@ -58,19 +58,18 @@ class Floor:
                 raise AssertionError(f"{name} ended before a task {after_task!r} began")
             run.wait()
 
+    def make(self, target: str, *words: str) -> str:
+        """Call make as an operator does. Returns what it printed."""
+        command = ["make", target, f"INVENTORY={self.inventory}", f"VENV={Path(sys.executable).parents[1]}", *words]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0
+        return done.stdout
+
     def drift(self) -> dict[str, dict[str, bool]]:
         """What `make drift` reports: host -> role -> whether it differs."""
         path = self.inventory.parent / "drift.json"
-        words = [
-            "make",
-            "drift",
-            f"INVENTORY={self.inventory}",
-            f"JSON={path}",
-            f"VENV={Path(sys.executable).parents[1]}",
-        ]
-        done = subprocess.run(words, cwd=REPO, capture_output=True, text=True, check=False)
-        print(done.stdout, done.stderr)
-        assert done.returncode == 0
+        self.make("drift", f"JSON={path}")
         report = json.loads(path.read_text())
         return {name: values["drift"] for name, values in report["hosts"].items()}
 

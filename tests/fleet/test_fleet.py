@@ -69,6 +69,14 @@ def test_a_dry_run_of_a_finished_fleet_finds_no_difference(floor: Floor) -> None
     assert dry.changed == {host.name: 0 for host in floor.hosts}
 
 
+def test_make_reaches_looks_and_provisions_the_hosts_that_are_named(floor: Floor) -> None:
+    named = "LIMIT=server,robot-2"
+    everything = [floor.make("ping", named), floor.make("check", named, "TAGS=swap")]
+    everything.append(floor.make("provision", named, "TAGS=swap", "MITOGEN=0"))
+    for said in everything:
+        assert "2 hosts: 2 ok" in said and "robot-1" not in said
+
+
 def test_drift_names_the_host_and_the_role_that_differ(floor: Floor) -> None:
     floor.robots[1].run("echo vm.swappiness=99 > /etc/sysctl.d/99-somebody.conf; sysctl -q vm.swappiness=99")
     floor.robots[1].run("systemctl set-default graphical.target")

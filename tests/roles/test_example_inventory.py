@@ -37,7 +37,7 @@ def ansible(program: str, *words: str | Path) -> subprocess.CompletedProcess[str
 
 def wrong(inventory: Path, folder: Path) -> dict[str, list[str]]:
     """What each host's variables are refused for."""
-    (folder / "ask.yml").write_text(ASK.format(vars=REPO / "ansible" / "vars" / "roles.yml"))
+    (folder / "ask.yml").write_text(ASK.format(vars=REPO / "ansible" / "group_vars" / "all.yml"))
     words = ["-i", inventory, folder / "ask.yml", "-e", "ansible_connection=local"]
     done = ansible("ansible-playbook", *words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,7 +62,7 @@ def variables(text: str) -> set[str]:
 
 
 def known() -> set[str]:
-    files = [*REPO.glob("roles/*/defaults/main.yml"), REPO / "ansible" / "vars" / "roles.yml"]
+    files = [*REPO.glob("roles/*/defaults/main.yml"), REPO / "ansible" / "group_vars" / "all.yml"]
     return {name for file in files for name in yaml.safe_load(file.read_text()) or {}} | {"fleet_roles"}
 
 

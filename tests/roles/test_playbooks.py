@@ -14,7 +14,7 @@ import yaml
 pytestmark = pytest.mark.timeout(900)  # a machine that is busy with hosts takes minutes for what takes seconds
 REPO = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-CHOICE = yaml.safe_load((REPO / "ansible" / "vars" / "roles.yml").read_text())
+CHOICE = yaml.safe_load((REPO / "ansible" / "group_vars" / "all.yml").read_text())
 ROBOT, SERVER = CHOICE["fleet_robot_roles"], CHOICE["fleet_server_roles"]
 ROLES = {"robots": ROBOT, "servers": SERVER}
 FEW = ["base", "docker", "swap", "server", "agent"]

@@ -110,7 +110,7 @@ def test_secrets_are_kept_out_of_the_log(role: Path) -> None:
                 assert task.get("no_log"), f"{file}: {task['name']}"
 
 
-CHOICE = read(REPO / "ansible" / "vars" / "roles.yml")
+CHOICE = read(REPO / "ansible" / "group_vars" / "all.yml")
 CALLED = {*CHOICE["fleet_robot_roles"], *CHOICE["fleet_server_roles"]}
 
 
