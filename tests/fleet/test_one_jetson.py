@@ -65,7 +65,8 @@ def test_the_commands_in_dockers_folder_bring_it_up_by_hand(host: Any, floor: Fl
     trust = f"ssl.create_default_context(cafile='{root}')"
     ask = f"import ssl, urllib.request as web; print(web.urlopen('https://localhost/login', context={trust}).status)"
     assert host.run(f'python3 -c "{ask}"').stdout.strip() == "200"
-    assert "robot-1" in host.run(f"cd {FOLDER} && docker compose run --rm -T agent status").stdout
+    health = host.run(f"cd {FOLDER} && docker compose run --rm -T agent health").stdout
+    assert "control is alive" in health and "courier is alive" in health
 
 
 def test_people_get_in_by_the_commands_of_the_servers_file(host: Any) -> None:
