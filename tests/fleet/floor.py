@@ -73,6 +73,11 @@ class Floor:
         report = json.loads(path.read_text())
         return {name: values["drift"] for name, values in report["hosts"].items()}
 
+    def measured(self, host: Any) -> str:
+        """What the host's node exporter tells Prometheus."""
+        ask = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+        return str(host.run(f'python3 -c "{ask}"').stdout)
+
     def state(self, host: Any) -> str:
         """What a host is made of, as far as a dry run could disturb it."""
         look = (

@@ -83,6 +83,8 @@ def test_drift_names_the_host_and_the_role_that_differ(floor: Floor) -> None:
     report = floor.drift()
     assert report["robot-2"]["base"] is True
     assert report["robot-1"]["base"] is False
+    assert 'lefleet_drift{role="base"} 1' in floor.measured(floor.robots[1])
+    assert 'lefleet_drift{role="base"} 0' in floor.measured(floor.robots[0])
     floor.robots[1].run("rm /etc/sysctl.d/99-somebody.conf")
     assert floor.play(SITE, "--limit", "robot-2").rc == 0
     assert not any(role for roles in floor.drift().values() for role in roles.values())
