@@ -162,6 +162,21 @@ def test_it_goes_without_mitogen(lab: Lab) -> None:
     assert run.rc == 0 and lab.ran("robot-1") == ["base", "agent"]
 
 
+def test_mitogen_finds_a_modules_collection_without_looking_through_all(tmp_path: Path) -> None:
+    """It would warn of one that has no version, in every run."""
+    written = tmp_path / "x.ini"
+    task = {"community.general.ini_file": {"path": str(written), "option": "a", "value": "1", "mode": "0644"}}
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    words = ["-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", tmp_path / "play.yml"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPO / "ansible" / "ansible.cfg")}
+    done = subprocess.run(
+        [BIN / "ansible-playbook", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and written.read_text().strip() == "a = 1"
+    assert "cannot detect version" not in done.stdout + done.stderr
+
+
 def test_a_host_with_wrong_variables_is_left_as_it_is_and_the_others_go_on(lab: Lab) -> None:
     lab.add("robot-1", "robots")
     lab.add("robot-2", "robots", swap_size_mb="much", docker_sise_mb=3, agent_pin="CHANGE-ME-agent")
