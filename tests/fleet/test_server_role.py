@@ -338,6 +338,28 @@ def test_a_damaged_backup_is_not_restored(host: Any) -> None:
     host.run("lefleet-backup verify")
 
 
+def test_another_postgresql_is_used_by_its_url_and_left_again(
+    host: Any, client: httpx.Client, play: Callable[..., Any], variables: dict[str, Any]
+) -> None:
+    kept = stored(host, client)
+    words = "--env POSTGRES_USER=lefleet --env POSTGRES_PASSWORD=its-own --env PGDATA=/var/lib/postgresql/pgdata"
+    image = "$(docker inspect --format '{{.Config.Image}}' lefleet-postgres-1)"
+    host.run(f"docker run --detach --name elsewhere --publish 5433:5432 {words} {image} postgres")
+    url = f"postgresql://lefleet@{host.address}:5433/lefleet"
+    other = variables | {"server_database_url": url, "server_database_password": "its-own"}
+    wait_until(lambda: host.run("docker exec elsewhere pg_isready -h 127.0.0.1", check=False).returncode == 0)
+    assert play(["server"], [host], other).rc == 0
+    again = play(["server"], [host], other)
+    assert (again.rc, again.changed[NAME]) == (0, 0)
+    assert stored(host, client) == {}
+    assert host.run("docker ps --all --quiet --filter name=lefleet-postgres-1").stdout == ""
+    host.run("systemctl start lefleet-backup.service", timeout_s=600)
+    assert json.loads(host.run("lefleet-backup list").stdout)[-1]["episodes"] == 0
+    assert play(["server"], [host], variables).rc == 0
+    assert stored(host, client) == kept
+    host.run("docker rm --force --volumes elsewhere")
+
+
 def test_the_server_returns_by_itself_after_a_reboot(host: Any, client: httpx.Client) -> None:
     host.reboot()
     host.run("systemctl is-active docker || systemctl start docker", check=False)
