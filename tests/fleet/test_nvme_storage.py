@@ -12,7 +12,6 @@ SERIAL, SECOND = "NVA1", "NVA2"
 DRIVE = f"/dev/disk/by-id/nvme-Simulated_NVMe_{SERIAL}"
 MOUNT = "/mnt/lefleet"
 TABLE = "printf 'label: gpt\\nname=%s, type=linux\\n' | sfdisk --quiet --wipe always --wipe-partitions always {drive}"
-WAIT = "for _ in $(seq 50); do test -e {drive}-part1 && break; sleep 0.1; done"
 VARIABLES = {
     "nvme_storage_id": SERIAL,
     "nvme_storage_min_gb": 0.1,
@@ -32,7 +31,7 @@ def empty(host: Any) -> Iterator[None]:
     host.run(
         f"umount -q {MOUNT}; : > /etc/fstab; systemctl daemon-reload; rm -rf {MOUNT} /usr/local/sbin/mkfs.ext4; "
         "for drive in /dev/nvme?n1; do wipefs --quiet --all $drive; blkdiscard $drive; partx --delete $drive; done; "
-        "for _ in $(seq 50); do ls /dev/disk/by-id/*-part* 2>/dev/null || break; sleep 0.1; done",
+        "simulated-settle",
         check=False,
     )
 
@@ -46,7 +45,7 @@ def apply(play: Callable[..., Any], host: Any) -> Callable[..., Any]:
 
 
 def table(name: str) -> str:
-    return f"{TABLE.format(drive=DRIVE) % name}; partx --update {DRIVE}; {WAIT.format(drive=DRIVE)}"
+    return f"{TABLE.format(drive=DRIVE) % name}; simulated-settle"
 
 
 def digest(host: Any, simulated: Any, serial: str = SERIAL) -> str:
@@ -108,7 +107,7 @@ FOREIGN = {
         "LVM2_member, UUID",
     ),
     "MBR with a partition": (
-        f"echo 'start=2048, type=83' | sfdisk --quiet {DRIVE}; {WAIT.format(drive=DRIVE)}; "
+        f"echo 'start=2048, type=83' | sfdisk --quiet {DRIVE}; simulated-settle; "
         f"mkfs.ext4 -q -L home {DRIVE}-part1",
         "partition 1 (0.4 GB): ext4, label 'home'",
     ),
@@ -276,7 +275,7 @@ def test_wrong_variables_are_refused_with_a_sentence(apply: Any, variables: dict
     ("damage", "said"),
     [
         (f"umount {MOUNT}", "must be mounted at"),
-        (f"mount -o remount,relatime {MOUNT}", "must be mounted at"),
+        (f"mount -o remount,strictatime {MOUNT}", "must be mounted at"),
         ("sed -i s/nofail,// /etc/fstab", "/etc/fstab must say so"),
         (f"chmod 0777 {MOUNT}/models/cache", "Look at the folders"),
         ("systemctl disable --quiet fstrim.timer", "fstrim.timer is"),
