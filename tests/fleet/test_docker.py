@@ -67,8 +67,8 @@ def contents(host: Any) -> dict[str, set[str]]:
     """What the engine has, but for what ends with it."""
     asked = {
         "images": "docker image ls --all --quiet --no-trunc",
-        "containers": "docker container ls --all --format '{{.Names}}' | grep -v passing",
-        "volumes": "docker volume ls --quiet | grep -vE '^[0-9a-f]{64}$'",
+        "containers": "docker container ls --all --format '{{.Names}}' | sed /passing/d",
+        "volumes": "docker volume ls --quiet | sed -E '/^[0-9a-f]{64}$/d'",
     }
     return {name: set(host.run(command).stdout.split()) for name, command in asked.items()}
 

@@ -63,8 +63,8 @@ def simulated() -> Any:
 
 
 def words(play: Any) -> str:
-    """What a run said, however its lines were broken."""
-    return " ".join(play.output.split())
+    """What a run said, however its lines were broken and YAML quoted them."""
+    return " ".join(play.output.split()).replace("''", "'")
 
 
 def uuid(host: Any) -> str:
@@ -198,7 +198,7 @@ INTERRUPTED = {
     "while the table was written": f"{table('lefleet-new')}; partx --delete {DRIVE}; "
     f"dd if=/dev/zero of={DRIVE} bs=512 count=34 conv=fsync status=none",
     "after the table": f"{table('lefleet-new')}",
-    "before the kernel knew the table": f"{table('lefleet-new')}; partx --delete {DRIVE}",
+    "before the kernel knew the table": f"{table('lefleet-new')}; partx --delete {DRIVE} || true",
     "after mkfs": f"{table('lefleet-new')}; mkfs.ext4 -q -L lefleet {DRIVE}-part1",
     "before the mount": f"{table('lefleet')}; mkfs.ext4 -q -L lefleet {DRIVE}-part1",
     "after /etc/fstab": f"{table('lefleet')}; mkfs.ext4 -q -L lefleet {DRIVE}-part1; mkdir {MOUNT}; "
