@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lefleet_agent import __version__, credential, liveness
+from lefleet_agent import __version__, credential, liveness, requests
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
-from lefleet_agent.drain import Drain
+from lefleet_agent.episode import Outcome
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
@@ -154,7 +154,7 @@ def drain(
     from lefleet_agent.wiring import build_spool
 
     settings = load(config)
-    changed = Drain(settings.state_dir).request(_word(by))
+    changed = requests.drain(settings.state_dir).request(_word(by))
     values: dict[str, Any] = {"changed": changed}
     deadline = time.monotonic() + wait
     if wait:
@@ -172,15 +172,47 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """End what `drain` asked for: the robot goes on unless someone else wants it to rest."""
-    requests = Drain(load(config).state_dir)
-    whose = requests.asked_by() if by == "all" else [_word(by)]
-    ended = [each for each in whose if requests.withdraw(each)]
-    others = requests.asked_by()
+    asked = requests.drain(load(config).state_dir)
+    ended, others = _withdraw(asked, by)
     _show(
         {"changed": bool(ended), "asked_by": others},
         as_json,
         f"it still rests, asked by {', '.join(others)}" if others else "it goes on",
     )
+
+
+@app.command()
+def estop(
+    config: Config,
+    clear: Annotated[bool, typer.Option("--clear", help="End the emergency stop of `--by`.")] = False,
+    by: Annotated[str, typer.Option(help="Who asks; with `--clear`, `all` ends everyone's.")] = "operator",
+    as_json: Json = False,
+) -> None:
+    """Emergency stop: the arm holds still at its next tick, torque on, until `--clear`. Needs no server."""
+    asked = requests.emergency_stop(load(config).state_dir)
+    if not clear:
+        changed = asked.request(_word(by))
+        _show({"changed": changed, "asked_by": asked.asked_by()}, as_json, "the arm holds still")
+        return
+    ended, others = _withdraw(asked, by)
+    still = f"it still holds still, asked by {', '.join(others)}"
+    _show({"changed": bool(ended), "asked_by": others}, as_json, still if others else "it goes on")
+
+
+@app.command()
+def outcome(
+    config: Config,
+    word: Annotated[Outcome, typer.Argument(help="How the running episode went.")],
+    as_json: Json = False,
+) -> None:
+    """End the running episode with this outcome, as a person beside the robot judges it."""
+    from lefleet_agent.control.operator import VERDICT
+    from lefleet_agent.files import replace
+
+    run_dir = load(config).state_dir / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    replace(run_dir / VERDICT, f"{word}\n".encode())
+    _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 
 @app.command()
@@ -233,6 +265,12 @@ def _word(by: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", by):
         raise typer.BadParameter(f"{by!r} is no name; use small letters, digits and `-`", param_hint="--by")
     return by
+
+
+def _withdraw(asked: requests.Requests, by: str) -> tuple[list[str], list[str]]:
+    """Who no longer asks, and who still does."""
+    whose = asked.asked_by() if by == "all" else [_word(by)]
+    return [each for each in whose if asked.withdraw(each)], asked.asked_by()
 
 
 def _releases(settings: AgentSettings) -> ReleaseStore:

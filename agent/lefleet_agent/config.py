@@ -34,12 +34,51 @@ class SimulatedRobot(Frozen):
     )
 
 
+class Policy(Frozen):
+    """How the policy computes and how its action chunks are played."""
+
+    mode: Literal["sync", "overlap", "rtc"] = Field(
+        "overlap",
+        description="overlap: the next chunk is computed while one plays; rtc: the policy also continues it (SmolVLA, "
+        "pi0 and others that know real-time chunking); sync: the arm holds still meanwhile",
+    )
+    blend_s: float = Field(0.2, ge=0, le=5, description="Cross-fade from one action chunk to the next, seconds")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it computes; auto: a GPU if there is one")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Precision of the network; below fp32 only within precision_limit"
+    )
+    precision_limit: float = Field(
+        0.5, gt=0, description="Largest difference of an action to fp32, degrees (gripper: percent), tried at loading"
+    )
+    threads: int = Field(1, ge=1, le=64, description="Processor threads of the policy's process")
+    load_limit_s: float = Field(600.0, gt=0, le=7200, description="Longest time to load a policy, seconds")
+    first_action_limit_s: float = Field(
+        30.0, gt=0, le=600, description="Longest wait for an episode's first actions, the arm at rest, seconds"
+    )
+
+
 class Safety(Frozen):
-    """What no policy may exceed."""
+    """What no policy may exceed, and what happens to the arm when something fails."""
 
     slew_per_s: float = Field(
         400.0, gt=0, description="Fastest change of a joint target, degrees (gripper: percent) a second"
     )
+    joints_max_age_s: float = Field(
+        0.2, gt=0, le=10, description="Joint positions older than this are not acted on: the arm holds still, seconds"
+    )
+    image_max_age_s: float = Field(
+        1.0, gt=0, le=60, description="The same for pictures of the cameras that the policy looks at, seconds"
+    )
+    hold_limit_s: float = Field(
+        2.0, gt=0, le=60, description="After holding still for so long the episode ends as interrupted, seconds"
+    )
+    park_pose: dict[str, float] = Field(
+        {}, description="Joint targets that the arm is led to after a failure and before control ends; empty: it stays"
+    )
+    park_speed_per_s: float = Field(
+        30.0, gt=0, le=180, description="Speed of that, degrees (gripper: percent) a second"
+    )
+    park_limit_s: float = Field(5.0, gt=0, le=60, description="Longest time for that, seconds")
 
 
 class Recording(Frozen):
@@ -83,6 +122,7 @@ class AgentSettings(BaseSettings):
     )
     seed: int | None = Field(None, ge=0, description="First scene of the simulator, counted up; empty: from the clock")
     robot: Annotated[SimulatedRobot, Field(description="Which robot, and its cameras")] = SimulatedRobot()
+    policy: Policy = Policy()
     safety: Safety = Safety()
     recording: Recording = Recording()
     courier: Courier = Courier()

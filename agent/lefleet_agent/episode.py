@@ -50,8 +50,20 @@ class Frame:
     tick_wall_ns: int
     lateness_ns: int
     """How long after its deadline the tick began."""
-    inference_ns: int
-    """Time this tick spent computing a new action chunk; 0 when one was still playing."""
+    inference_ns: int = 0
+    """Time it took to compute the action chunk that came in at this tick; 0 when none did."""
+    preprocess_ns: int = 0
+    """Time of that before the network: pictures to tensors, normalisation."""
+    read_ns: int = 0
+    """Time this tick took to have the observation at hand."""
+    send_ns: int = 0
+    """Time this tick took to hand the action to the arm."""
+    observed_ns: int = 0
+    """When the observation behind the action was made, monotonic; 0 while the arm held still."""
+    held: bool = False
+    """There was no action to play, or nothing fresh to act on: the last one was sent again."""
+    intervention: bool = False
+    """A person led the arm in this tick."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from prometheus_client import (
 from lefleet_agent.recording.sink import RobotState
 
 LATENESS_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0)
+STAGE_BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 INFERENCE_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -47,6 +48,16 @@ class RecorderMetrics:
             buckets=INFERENCE_BUCKETS_S,
             registry=registry,
         )
+        self._stages = Histogram(
+            "lefleet_control_stage_seconds",
+            "Time of a tick's stages (read, send), and of a chunk's (preprocess, infer)",
+            ["stage"],
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        self._waits = Counter(
+            "lefleet_chunk_waits", "Ticks in which the arm held still for want of an action to play", registry=registry
+        )
         self.frames_dropped = Counter(
             "lefleet_frames_dropped", "Control ticks that were not recorded", registry=registry
         )
@@ -70,6 +81,13 @@ class RecorderMetrics:
         self._lateness.observe(lateness_ns * 1e-9)
         if inference_ns:
             self._inference.observe(inference_ns * 1e-9)
+
+    def stages(self, nanoseconds: Mapping[str, int], *, held: bool) -> None:
+        """`nanoseconds`: by stage; 0 for one that this tick did not have."""
+        for stage, took_ns in nanoseconds.items():
+            if took_ns:
+                self._stages.labels(stage).observe(took_ns * 1e-9)
+        self._waits.inc(held)
 
     def image(self, camera: str, age_ns: int, *, new: bool) -> None:
         self._images.labels(camera, "new" if new else "repeated").inc()

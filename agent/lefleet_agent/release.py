@@ -28,6 +28,18 @@ FLOATS = {
     "BF16": (np.uint16, np.uint16(0x7F80)),
 }
 
+# What each of LeRobot's normalisation modes needs to know of a feature.
+STATISTICS = {
+    "MEAN_STD": ("mean", "std"),
+    "MIN_MAX": ("min", "max"),
+    "QUANTILES": ("q01", "q99"),
+    "QUANTILE10": ("q10", "q90"),
+}
+NORMALISERS = {
+    "policy_preprocessor.json": "normalizer_processor",
+    "policy_postprocessor.json": "unnormalizer_processor",
+}
+
 
 class ReleaseError(Exception):
     """This is not a release that may run; the message names the file and the remedy."""
@@ -44,7 +56,7 @@ def describe(folder: Path, repo: str, commit: str) -> PolicyInfo:
     for path in sorted(folder.glob("*.safetensors")):
         _check_finite(path)
     config = _read_json(folder / "config.json")
-    _check_processors(folder)
+    _check_processors(folder, config)
     files = {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
@@ -142,12 +154,45 @@ def _is_finite(path: Path, entry: dict[str, Any], data_offset: int) -> bool:
     return not np.any((bits & exponent) == exponent)
 
 
-def _check_processors(folder: Path) -> None:
-    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
-        for step in _read_json(folder / name).get("steps", []):
-            state = step.get("state_file")
-            if state and not (folder / state).is_file():
-                raise ReleaseError(f"{folder.name}: {name} needs {state}, which is missing; copy the whole folder")
+def _check_processors(folder: Path, config: dict[str, Any]) -> None:
+    """LeRobot passes over a normalisation that has no statistics: the arm would get numbers of no unit."""
+    normalises = any(mode != "IDENTITY" for mode in (config.get("normalization_mapping") or {}).values())
+    for name, normaliser in NORMALISERS.items():
+        steps = _read_json(folder / name).get("steps", [])
+        for step in steps:
+            _check_step(folder, name, step)
+        if normalises and not any(step.get("registry_name") == normaliser for step in steps):
+            raise ReleaseError(
+                f"{name}: has no {normaliser}, but config.json asks for normalisation; export both processors anew"
+            )
+
+
+def _check_step(folder: Path, name: str, step: dict[str, Any]) -> None:
+    state = step.get("state_file")
+    if state and not (folder / state).is_file():
+        raise ReleaseError(f"{folder.name}: {name} needs {state}, which is missing; copy the whole folder")
+    if step.get("registry_name") not in NORMALISERS.values():
+        return
+    config = step.get("config") or {}
+    there = set(_safetensors_header(folder / state)[1]) if state else set()
+    for feature, needs in _statistics(config, only_action=step["registry_name"] == "unnormalizer_processor"):
+        missing = [each for each in needs if f"{feature}.{each}" not in there]
+        if missing:
+            raise ReleaseError(
+                f"{state or name}: {feature} has no {' and no '.join(missing)}, without which LeRobot leaves it as it "
+                "is; export the processors with the statistics of the dataset"
+            )
+
+
+def _statistics(config: dict[str, Any], *, only_action: bool) -> list[tuple[str, tuple[str, ...]]]:
+    """Which statistics a normaliser must have, by feature."""
+    modes = config.get("norm_map") or {}
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for feature, about in (config.get("features") or {}).items():
+        needs = STATISTICS.get(str(modes.get(about.get("type"))), ())
+        if needs and (feature == "action" or not only_action):
+            found.append((feature, needs))
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,23 +13,25 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from lefleet_agent.config import AgentSettings, ConfigError
+from lefleet_agent.control.chunks import Mode
 from lefleet_agent.control.clock import SystemClock
-from lefleet_agent.control.loop import ControlLoop
-from lefleet_agent.control.safety import Limits
-from lefleet_agent.control.session import Session
+from lefleet_agent.control.loop import ControlLoop, Pace
+from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.safety import Freshness, Limits
+from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.courier import TALK_S, Courier, CourierFile
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.credential import Credential
-from lefleet_agent.drain import Drain
-from lefleet_agent.episode import RobotInfo
+from lefleet_agent.episode import Action, RobotInfo
 from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics, exposition
-from lefleet_agent.policy import Policy
+from lefleet_agent.policy import PolicyRunner
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.release import ReleaseStore
+from lefleet_agent.requests import drain, emergency_stop
 from lefleet_agent.robot import ResettableRobot
 from lefleet_agent.spool import Spool
 
@@ -53,11 +55,14 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
     )
     handle.start()
     try:
-        limits = build_limits(robot.info, settings)
-        loop = ControlLoop(robot, limits, handle.sink, SystemClock(), settings.control_hz, stop)
+        limits, park_pose = build_limits(robot.info, settings), build_park_pose(robot.info, settings)
+        operator = Operator(emergency_stop(settings.state_dir), settings.state_dir / "run", stop)
+        freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
+        loop = ControlLoop(robot, limits, freshness, handle.sink, SystemClock(), build_pace(settings), operator)
         has_room = partial(build_spool(settings).has_room, budget_bytes)
-        rest = Drain(settings.state_dir).asked_by
-        yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, rest, settings, stop)
+        around = Surroundings(has_room, drain(settings.state_dir).asked_by, park_pose)
+        releases = ActivePolicy(settings, robot.info, stop)
+        yield Session(robot, releases, loop, handle, operator, around, settings, stop)
     finally:
         handle.close()
 
@@ -139,18 +144,56 @@ def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
     return Limits(low, high, slew)
 
 
-class ActivePolicy:
-    """The release store's active policy, loaded with LeRobot."""
+def build_pace(settings: AgentSettings) -> Pace:
+    policy = settings.policy
+    return Pace(
+        settings.control_hz,
+        Mode(policy.mode),
+        policy.blend_s,
+        policy.first_action_limit_s,
+        settings.safety.hold_limit_s,
+    )
 
-    def __init__(self, settings: AgentSettings, robot: RobotInfo) -> None:
+
+def build_park_pose(robot: RobotInfo, settings: AgentSettings) -> Action | None:
+    """Raises ConfigError when the pose names other joints than the robot has, or lies outside their range."""
+    pose = settings.safety.park_pose
+    if not pose:
+        return None
+    if set(pose) != set(robot.joint_names):
+        raise ConfigError(
+            f"safety.park_pose names {', '.join(sorted(pose))}; name each of {', '.join(robot.joint_names)}"
+        )
+    for name, (low, high) in zip(robot.joint_names, robot.joint_limits, strict=True):
+        if not low <= pose[name] <= high:
+            raise ConfigError(f"safety.park_pose: {name} = {pose[name]:g} is outside its range of {low:g} to {high:g}")
+    return np.array([pose[name] for name in robot.joint_names], np.float32)
+
+
+class ActivePolicy:
+    """The release store's active policy, in a process of its own."""
+
+    def __init__(self, settings: AgentSettings, robot: RobotInfo, stop: threading.Event) -> None:
         self._store = ReleaseStore(settings.state_dir / "releases")
+        self._settings = settings
         self._robot = robot
+        self._stop = stop
 
     def active_digest(self) -> str | None:
         return self._store.active_digest()
 
-    def load(self) -> Policy:
-        from lefleet_agent.policies.lerobot import load
+    def load(self) -> PolicyRunner:
+        from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
 
         folder, info = self._store.active()
-        return load(folder, info, self._robot)
+        policy = self._settings.policy
+        options = PolicyOptions(
+            self._settings.control_hz,
+            policy.mode,
+            policy.device,
+            policy.precision,
+            policy.precision_limit,
+            policy.threads,
+        )
+        wanted = Wanted(folder, info, self._robot, options)
+        return PolicyProcess.start(wanted, configure, self._stop.is_set, policy.load_limit_s)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lefleet_agent.drain import Drain
 from lefleet_agent.drained import DrainError, wait_until_delivered, wait_until_drained
 from lefleet_agent.episode import Outcome
 from lefleet_agent.liveness import UNTIL
+from lefleet_agent.requests import drain
 from lefleet_agent.spool import Spool
 
 
@@ -63,11 +63,11 @@ class Control:
 
 
 def test_each_asks_for_itself_and_what_was_asked_outlives_the_process(tmp_path):
-    Drain(tmp_path).request("operator")
-    assert Drain(tmp_path).request("service") and not Drain(tmp_path).request("service")
-    assert Drain(tmp_path).asked_by() == ["operator", "service"]
-    assert Drain(tmp_path).withdraw("service") and not Drain(tmp_path).withdraw("service")
-    assert Drain(tmp_path).asked_by() == ["operator"]
+    drain(tmp_path).request("operator")
+    assert drain(tmp_path).request("service") and not drain(tmp_path).request("service")
+    assert drain(tmp_path).asked_by() == ["operator", "service"]
+    assert drain(tmp_path).withdraw("service") and not drain(tmp_path).withdraw("service")
+    assert drain(tmp_path).asked_by() == ["operator"]
 
 
 def test_waiting_ends_when_control_rests(tmp_path):

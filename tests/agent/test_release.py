@@ -112,3 +112,52 @@ def test_an_install_that_was_cut_short_is_done_again(store, checkpoint):
     (store._folder / f"{info.digest}.part").mkdir()
     _, changed = store.install(checkpoint, "lab/act", "1")
     assert changed and store.active()[1] == info
+
+
+def normaliser(checkpoint: Path, which: str = "preprocessor", without: str = "", mode: str = "MEAN_STD") -> None:
+    """Give the checkpoint a normalisation like LeRobot's, `without` one of its statistics."""
+    config = {"type": "act", "normalization_mapping": {"STATE": mode, "ACTION": mode}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    kinds = {"observation.state": "STATE", "action": "ACTION"}
+    there = {f"{name}.{key}": np.ones(6, np.float32) for name in kinds for key in ("mean", "std")}
+    for processor, step in (("preprocessor", "normalizer_processor"), ("postprocessor", "unnormalizer_processor")):
+        values = {name: value for name, value in there.items() if processor != which or name != without}
+        save_file(values, checkpoint / f"{processor}.safetensors")
+        features = {name: {"type": kind, "shape": [6]} for name, kind in kinds.items()}
+        norm_map = {"features": features, "norm_map": {"STATE": mode, "ACTION": mode}}
+        steps = [{"registry_name": step, "config": norm_map, "state_file": f"{processor}.safetensors"}]
+        (checkpoint / f"policy_{processor}.json").write_text(json.dumps({"steps": steps}))
+
+
+@pytest.mark.parametrize(
+    ("which", "without", "said"),
+    [
+        ("preprocessor", "observation.state.std", "observation.state has no std"),
+        ("postprocessor", "action.mean", "action has no mean"),
+    ],
+)
+def test_missing_statistics_are_refused_by_the_files_and_the_features_name(store, checkpoint, which, without, said):
+    normaliser(checkpoint)
+    store.install(checkpoint, "lab/act", "1")
+    normaliser(checkpoint, which, without)
+    with pytest.raises(ReleaseError, match=rf"{which}\.safetensors: {said}, without which LeRobot"):
+        store.install(checkpoint, "lab/act", "2")
+
+
+def test_statistics_that_a_processor_does_not_use_may_be_missing(store, checkpoint):
+    normaliser(checkpoint, "postprocessor", "observation.state.mean")
+    store.install(checkpoint, "lab/act", "1")
+
+
+def test_statistics_of_another_mode_are_no_statistics(store, checkpoint):
+    normaliser(checkpoint, mode="QUANTILES")
+    with pytest.raises(ReleaseError, match="has no q01 and no q99"):
+        store.install(checkpoint, "lab/act", "1")
+
+
+@pytest.mark.parametrize("which", ["preprocessor", "postprocessor"])
+def test_a_normalisation_that_config_json_asks_for_and_no_processor_does_is_refused(store, checkpoint, which):
+    normaliser(checkpoint)
+    (checkpoint / f"policy_{which}.json").write_text(json.dumps({"steps": []}))
+    with pytest.raises(ReleaseError, match=rf"policy_{which}\.json: has no (un)?normalizer_processor"):
+        store.install(checkpoint, "lab/act", "1")

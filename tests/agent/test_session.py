@@ -1,4 +1,6 @@
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -6,15 +8,18 @@ import pytest
 
 from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.clock import SystemClock
-from lefleet_agent.control.loop import ControlLoop
-from lefleet_agent.control.safety import Limits
-from lefleet_agent.control.session import Session
+from lefleet_agent.control.loop import ControlLoop, Pace
+from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.safety import Freshness, Limits
+from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
+from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError
-from lefleet_agent.robot import RobotError
+from lefleet_agent.requests import Requests
+from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.fake import FakeRobot
 
 
@@ -28,10 +33,13 @@ class Fleet:
         self.states: list[tuple[str, str]] = []
         self.episodes: list[EpisodeInfo] = []
         self.digest = "a" * 64
+        self.policy = ScriptedPolicy()
+        self.estop = Requests(Path("/nowhere/estop"))
         self.loads: list[str] = []
         self.load_error: Exception | None = None
         self.begin_error: Exception | None = None
         self.room = True
+        self.park_pose: np.ndarray | None = None
         self.asked_to_rest: Callable[[], list[str]] = list
         self.frames = 0
         self.previews = 0
@@ -40,13 +48,14 @@ class Fleet:
     def active_digest(self) -> str:
         return self.digest
 
-    def load(self) -> ScriptedPolicy:
+    def load(self) -> InlineRunner:
         self.loads.append(self.digest)
         if self.load_error:
             raise self.load_error
-        policy = ScriptedPolicy()
-        policy.info = type(policy.info)("lab/act", "c0ffee", self.digest, "act", {})
-        return policy
+        policy = self.policy
+        info = dataclasses.replace(policy.traits.info, repo="lab/act", digest=self.digest)
+        policy.traits = dataclasses.replace(policy.traits, info=info)
+        return InlineRunner(policy)
 
     # the recorder and its sink
     def ensure_alive(self) -> None: ...
@@ -80,12 +89,15 @@ class Fleet:
         settings = AgentSettings(**(values | {"control_hz": 200} | changes))
         low, high = np.array(self.robot.info.joint_limits, np.float32).T
         limits = Limits(low, high, np.full(6, 1e3, np.float32))
-        loop = ControlLoop(self.robot, limits, self, SystemClock(), settings.control_hz, self.stop)
+        operator = Operator(self.estop, self.estop.folder.parent / "run", self.stop)
+        pace = Pace(settings.control_hz, hold_limit_s=settings.safety.hold_limit_s)
+        loop = ControlLoop(self.robot, limits, Freshness(), self, SystemClock(), pace, operator)
 
         def rest() -> list[str]:
             return self.asked_to_rest()
 
-        Session(self.robot, self, loop, self, lambda: self.room, rest, settings, self.stop).run()
+        around = Surroundings(lambda: self.room, rest, self.park_pose)
+        Session(self.robot, self, loop, self, operator, around, settings, self.stop).run()
 
 
 def test_an_episode_names_its_policy_robot_task_and_scene():
@@ -226,3 +238,75 @@ def test_an_arm_that_shows_nothing_is_no_hung_control():
     fleet.robot.observe = fail_in_the_pause
     fleet.run(pause_s=3600)
     assert [state for state, _ in fleet.states if state == "idle"] == ["idle"] * 4
+
+
+def test_a_lost_arm_is_connected_again_and_the_session_goes_on():
+    connects = []
+
+    class Comes(FakeRobot):
+        def connect(self) -> None:
+            connects.append(True)
+            if len(connects) == 2:
+                self._fails_after = None
+
+    fleet = Fleet(rounds=99)
+    fleet.robot = Comes(fails_after=1, succeeds_after=5)
+    tell = fleet.status
+
+    def until_idle(values):
+        if values["state"] == "idle":
+            fleet.stop.set()
+        return tell(values)
+
+    fleet.status = until_idle
+    fleet.run()
+    assert len(connects) == 2 and len(fleet.episodes) == 2
+    assert fleet.ended == (Outcome.SUCCESS, False, "task done")
+
+
+def test_an_arm_that_cannot_be_reached_at_start_is_an_error_and_no_end():
+    class Absent(FakeRobot):
+        def connect(self) -> None:
+            raise RobotDisconnected("no arm at /dev/so101_follower; plug it in")
+
+    fleet = Fleet()
+    fleet.robot = Absent()
+    fleet.run()
+    assert fleet.states[-2] == ("error", "no arm at /dev/so101_follower; plug it in") and not fleet.episodes
+
+
+def test_an_emergency_stop_begins_no_episode_and_parks_nothing_until_it_is_cleared(tmp_path):
+    fleet = Fleet()
+    fleet.estop = Requests(tmp_path / "estop")
+    fleet.park_pose = np.zeros(6, np.float32)
+    fleet.estop.request("operator")
+
+    def clear_after_three(images):
+        fleet.previews += 1
+        assert not fleet.robot.sent
+        if fleet.previews == 3:
+            fleet.estop.withdraw("operator")
+        return True
+
+    fleet.preview = clear_after_three
+    fleet.run()
+    names = [state for state, _ in fleet.states]
+    assert names.index("estopped") < names.index("running") and len(fleet.episodes) == 1
+
+
+def test_after_a_policys_failure_the_arm_is_parked_and_the_policy_loaded_anew():
+    class Wild(ScriptedPolicy):
+        def infer(self, seen, task, played=None):
+            chunk = super().infer(seen, task)
+            chunk.actions[1:] = np.nan
+            return chunk
+
+    fleet = Fleet()
+    fleet.robot = FakeRobot()
+    fleet.policy = Wild()
+    fleet.park_pose = np.full(6, 5, np.float32)
+    fleet.run(safety={"park_speed_per_s": 100})
+    names = [state for state, _ in fleet.states]
+    assert "parking" in names and names.index("parking") < names.index("error")
+    np.testing.assert_allclose(fleet.robot.sent[-1], fleet.park_pose, atol=1e-3)
+    assert fleet.ended[1] and "nan" in fleet.ended[2]

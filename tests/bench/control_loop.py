@@ -16,11 +16,14 @@ from options import Options
 from processes import run_worker, worker_main
 
 from lefleet_agent.control.clock import SystemClock
-from lefleet_agent.control.loop import ControlLoop, EpisodeSink
-from lefleet_agent.control.safety import Limits
+from lefleet_agent.control.loop import ControlLoop, EpisodeSink, Pace
+from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
+from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+from lefleet_agent.requests import emergency_stop
 
 NAME = "control_loop"
 RATES_HZ = (30, 50)
@@ -110,11 +113,12 @@ def work(hz: int, recording: bool, seconds: float, folder: str) -> dict[str, Any
             stack.callback(handle.close)
             time.sleep(1)  # the recorder looks for what a crash left behind
         watch = Watch(handle.sink if recording else None)
-        loop = ControlLoop(robot, limits, watch, SystemClock(), hz, Event())
+        operator = Operator(emergency_stop(Path(scratch)), Path(scratch) / "run", Event())
+        loop = ControlLoop(robot, limits, Freshness(), watch, SystemClock(), Pace(hz), operator)
         # As the control session does around an episode.
         gc.collect()
         gc.disable()
-        ended = loop.run(episode_info(robot.info, hz), ScriptedPolicy(), seconds, judge=None)
+        ended = loop.run(episode_info(robot.info, hz), InlineRunner(ScriptedPolicy(hz=hz)), seconds, judge=None)
         gc.enable()
         assert not ended.interrupted, ended.reason
         lost = handle.sink.dropped_total

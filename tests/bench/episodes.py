@@ -41,7 +41,7 @@ def episode_info(robot: RobotInfo | None = None, fps: float = 30.0) -> EpisodeIn
     return EpisodeInfo(
         episode_id=uuid.uuid4().hex,
         robot=robot or robot_info(),
-        policy=ScriptedPolicy().info,
+        policy=ScriptedPolicy().traits.info,
         task="reach over the table",
         fps=fps,
         agent_version=__version__,

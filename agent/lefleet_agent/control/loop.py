@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event
 from typing import Protocol
 
 import numpy as np
 
+from lefleet_agent.control.chunks import Mode, Planned, Player
 from lefleet_agent.control.clock import Clock, Schedule
-from lefleet_agent.control.safety import Limits, UnsafeActionError, clamp
-from lefleet_agent.episode import Action, EpisodeInfo, Floats, Frame, Observation, Outcome
-from lefleet_agent.policy import Policy, PolicyError
+from lefleet_agent.control.ended import Cause, Ended
+from lefleet_agent.control.safety import Freshness, Limits, UnsafeActionError, clamp, stale
+from lefleet_agent.episode import Action, EpisodeInfo, Frame, Outcome
+from lefleet_agent.policy import PolicyError, PolicyRunner
 from lefleet_agent.robot import Robot, RobotError
 
 
@@ -25,77 +26,151 @@ class EpisodeSink(Protocol):
     def end(self, outcome: Outcome, interrupted: bool, reason: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    outcome: Outcome
-    interrupted: bool
-    reason: str
+class Wishes(Protocol):
+    """What a person asks for while the arm moves; see `lefleet_agent.control.operator`."""
+
+    def emergency(self) -> str | None: ...
+
+    def wants(self) -> Ended | None: ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the arm is driven."""
+
+    hz: float
+    mode: Mode = Mode.OVERLAP
+    blend_s: float = 0.2
+    """Cross-fade from one action chunk to the next."""
+    first_action_limit_s: float = 30.0
+    """Longest wait for an episode's first chunk, before anything moves or is recorded."""
+    hold_limit_s: float = 2.0
+    """Longest time that the arm holds still for want of actions or of fresh observations; then the episode ends."""
 
 
 class ControlLoop:
-    """Drives `robot` with `policy`; `stop` ends the running episode at the next tick."""
+    """Drives `robot` with a policy, as `wishes` allow."""
 
-    def __init__(self, robot: Robot, limits: Limits, sink: EpisodeSink, clock: Clock, hz: float, stop: Event) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        limits: Limits,
+        freshness: Freshness,
+        sink: EpisodeSink,
+        clock: Clock,
+        pace: Pace,
+        wishes: Wishes,
+    ) -> None:
         self._robot = robot
         self._limits = limits
+        self._freshness = freshness
         self._sink = sink
         self._clock = clock
-        self._hz = hz
-        self._stop = stop
+        self._pace = pace
+        self._wishes = wishes
 
-    def run(self, info: EpisodeInfo, policy: Policy, time_limit_s: float, judge: Callable[[], Outcome] | None) -> Ended:
+    def run(
+        self, info: EpisodeInfo, runner: PolicyRunner, time_limit_s: float, judge: Callable[[], Outcome] | None
+    ) -> Ended:
         """Run and record one episode. `judge` says whether the task is done; without one the outcome is unknown.
 
         What goes wrong with the robot or the policy ends the episode as interrupted; the arm holds its position.
+        Before the first action is there nothing is recorded: then it raises RobotError or PolicyError.
         """
+        player = Player(runner, self._pace.mode, self._pace.hz, self._pace.blend_s, self._clock)
+        player.begin(info.task)
+        seen = self._robot.observe()
+        if not player.prime(seen, self._pace.first_action_limit_s, lambda: self._wishes.wants() is not None):
+            return self._wishes.wants() or Ended(Outcome.UNKNOWN, True, "stopped", Cause.STOPPED)
         self._sink.begin(info)
-        ended = Ended(Outcome.UNKNOWN, interrupted=True, reason="the control process failed")
+        ended = Ended(Outcome.UNKNOWN, True, "the control process failed", Cause.POLICY)
         try:
-            ended = self._ticks(info, policy, round(time_limit_s * self._hz), judge)
-        except (RobotError, PolicyError, UnsafeActionError) as error:
-            ended = Ended(Outcome.UNKNOWN, interrupted=True, reason=str(error))
+            ended = self._ticks(info, player, seen.joints, round(time_limit_s * self._pace.hz), judge)
+        except RobotError as error:
+            ended = Ended(Outcome.UNKNOWN, True, str(error), Cause.ROBOT)
+        except (PolicyError, UnsafeActionError) as error:
+            ended = Ended(Outcome.UNKNOWN, True, str(error), Cause.POLICY)
         finally:
             self._sink.end(ended.outcome, ended.interrupted, ended.reason)
         return ended
 
-    def _ticks(self, info: EpisodeInfo, policy: Policy, limit: int, judge: Callable[[], Outcome] | None) -> Ended:
-        names = info.robot.joint_names
-        policy.reset()
-        plan = Plan(policy, info.task, self._clock)
+    def move(self, target: Action, speed_per_s: float, limit_s: float) -> bool:
+        """Lead the arm to `target` slowly, without a policy; False when it was not reached, for an emergency stop
+        or for the limit. Raises RobotError, UnsafeActionError."""
+        names = self._robot.info.joint_names
+        slow = Limits(
+            self._limits.low,
+            self._limits.high,
+            np.minimum(self._limits.slew_per_tick, np.float32(speed_per_s / self._pace.hz)),
+        )
         last = self._robot.observe().joints
-        schedule = Schedule(self._clock, self._hz)
+        schedule = Schedule(self._clock, self._pace.hz)
+        for _ in range(round(limit_s * self._pace.hz)):
+            schedule.wait()
+            if self._wishes.emergency():
+                return False
+            last = self._robot.send(clamp(target, last, slow, names))
+            if np.allclose(last, target, atol=1e-3):
+                return True
+        return False
+
+    def _ticks(
+        self, info: EpisodeInfo, player: Player, last: Action, limit: int, judge: Callable[[], Outcome] | None
+    ) -> Ended:
+        names = info.robot.joint_names
+        schedule, hold = Schedule(self._clock, self._pace.hz), Hold(self._pace.hold_limit_s)
         for _ in range(limit):
             tick_ns, lateness_ns = schedule.wait()
-            if self._stop.is_set():
-                return Ended(Outcome.UNKNOWN, interrupted=True, reason="stopped")
+            if ended := self._wishes.wants():
+                return ended
             wall_ns = self._clock.wall_ns()
             seen = self._robot.observe()
-            requested, inference_ns = plan.next(seen)
+            read_ns = self._clock.monotonic_ns()
+            why = stale(seen, read_ns, player.cameras, self._freshness)
+            planned = Planned(None) if why else player.next(seen)
+            requested = last if planned.action is None else planned.action
+            planned_ns = self._clock.monotonic_ns()
             last = self._robot.send(clamp(requested, last, self._limits, names))
-            self._sink.add(Frame(seen, requested, last, tick_ns, wall_ns, lateness_ns, inference_ns))
+            sent_ns = self._clock.monotonic_ns()
+            arrived = planned.arrived
+            frame = Frame(
+                seen,
+                requested,
+                last,
+                tick_ns,
+                wall_ns,
+                lateness_ns,
+                inference_ns=arrived.inference_ns if arrived else 0,
+                preprocess_ns=arrived.preprocess_ns if arrived else 0,
+                read_ns=read_ns - tick_ns,
+                send_ns=sent_ns - planned_ns,
+                observed_ns=planned.observed_ns,
+                held=planned.action is None,
+            )
+            self._sink.add(frame)
+            if ended := hold.over(tick_ns, planned.action is None, why):
+                return ended
             if judge and judge() is Outcome.SUCCESS:
                 return Ended(Outcome.SUCCESS, interrupted=False, reason="task done")
         return Ended(Outcome.FAILURE if judge else Outcome.UNKNOWN, interrupted=False, reason="time limit")
 
 
-class Plan:
-    """The action chunk that is playing; asks the policy for another when it has run out."""
+class Hold:
+    """Counts how long the arm has held still for want of something."""
 
-    def __init__(self, policy: Policy, task: str, clock: Clock) -> None:
-        self._policy = policy
-        self._task = task
-        self._clock = clock
-        self._actions: Floats = np.empty((0, 0), np.float32)
-        self._position = 0
+    def __init__(self, limit_s: float) -> None:
+        self._limit_ns = round(limit_s * 1e9)
+        self._since_ns: int | None = None
 
-    def next(self, seen: Observation) -> tuple[Action, int]:
-        """The action for this tick, and the nanoseconds that computing a new chunk took (0 if none)."""
-        inference_ns = 0
-        if self._position == len(self._actions):
-            start_ns = self._clock.monotonic_ns()
-            self._actions = self._policy.infer(seen, self._task).actions
-            self._position = 0
-            inference_ns = self._clock.monotonic_ns() - start_ns
-        action = self._actions[self._position]
-        self._position += 1
-        return action, inference_ns
+    def over(self, now_ns: int, held: bool, why: str | None) -> Ended | None:
+        """The episode's end when the limit has passed. `why`: what was stale, None when the policy had no action."""
+        if not held:
+            self._since_ns = None
+            return None
+        self._since_ns = now_ns if self._since_ns is None else self._since_ns
+        if now_ns - self._since_ns < self._limit_ns:
+            return None
+        if why:
+            return Ended(Outcome.UNKNOWN, True, why, Cause.ROBOT)
+        reason = f"the policy gave no actions for {self._limit_ns * 1e-9:g} s"
+        return Ended(Outcome.UNKNOWN, True, reason, Cause.POLICY)

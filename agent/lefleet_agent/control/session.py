@@ -4,6 +4,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
 
@@ -11,12 +12,15 @@ import structlog
 
 from lefleet_agent import __version__
 from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.loop import ControlLoop
-from lefleet_agent.episode import CameraImage, EpisodeInfo
-from lefleet_agent.policy import Policy, PolicyError
+from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.safety import UnsafeActionError
+from lefleet_agent.episode import Action, CameraImage, EpisodeInfo
+from lefleet_agent.policy import PolicyError, PolicyRunner
 from lefleet_agent.recording.sink import RecorderError, RobotState
 from lefleet_agent.release import ReleaseError
-from lefleet_agent.robot import ResettableRobot, RobotError
+from lefleet_agent.robot import ResettableRobot, RobotDisconnected, RobotError
 
 log = structlog.get_logger()
 
@@ -29,7 +33,7 @@ class Releases(Protocol):
 
     def active_digest(self) -> str | None: ...
 
-    def load(self) -> Policy:
+    def load(self) -> PolicyRunner:
         """Raises ReleaseError or PolicyError."""
 
 
@@ -46,6 +50,16 @@ class Recorder(Protocol):
         """Show pictures while no episode runs. Best effort."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a session asks before each episode."""
+
+    has_room: Callable[[], bool]
+    asked_to_rest: Callable[[], list[str]]
+    park_pose: Action | None
+    """Shape (joints,); None: the arm stays where it is."""
+
+
 class Session:
     """Runs until `stop` is set: set the scene up, run an episode, rest; say what goes wrong and try again."""
 
@@ -55,8 +69,8 @@ class Session:
         releases: Releases,
         loop: ControlLoop,
         recorder: Recorder,
-        has_room: Callable[[], bool],
-        asked_to_rest: Callable[[], list[str]],
+        operator: Operator,
+        around: Surroundings,
         settings: AgentSettings,
         stop: Event,
     ) -> None:
@@ -64,21 +78,22 @@ class Session:
         self._releases = releases
         self._loop = loop
         self._recorder = recorder
-        self._has_room = has_room
-        self._asked_to_rest = asked_to_rest
+        self._operator = operator
+        self._around = around
         self._settings = settings
         self._stop = stop
-        self._policy: Policy | None = None
+        self._policy: PolicyRunner | None = None
+        self._connected = False
         self._seed = settings.seed
         self._state, self._detail = RobotState.CONNECTING, ""
 
     def run(self) -> None:
-        self._status(RobotState.CONNECTING)
-        self._robot.connect()
         try:
             while not self._stop.is_set():
                 self._rest(self._episode())
+            self._park()
         finally:
+            self._drop_policy()
             self._robot.disconnect()
             self._status(RobotState.STOPPED)
 
@@ -86,59 +101,117 @@ class Session:
         """One episode if everything is there for it; returns how long to rest, seconds."""
         try:
             self._recorder.ensure_alive()
-            if asked_by := self._asked_to_rest():
-                self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
-                return PREVIEW_S
-            if not self._has_room():
-                self._status(
-                    RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget"
-                )
-                return RETRY_S
+            self._ensure_connected()
+            if not self._may_begin():
+                return PREVIEW_S if self._state is not RobotState.SPOOL_FULL else RETRY_S
             policy = self._current_policy()
             seed = self._next_seed()
             self._status(RobotState.RESETTING)
             self._robot.reset(seed)
+            self._operator.forget()
             self._status(RobotState.RUNNING)
-            reason = self._run(policy, seed)
-        except (ReleaseError, PolicyError, RobotError, RecorderError) as error:
-            log.error("no episode", error=str(error))
-            self._status(RobotState.ERROR, str(error))
-            return RETRY_S
-        self._status(RobotState.IDLE, reason)
+            ended = self._run(policy, seed)
+            self._settle(ended)
+        except (ReleaseError, PolicyError, RobotError, RecorderError, UnsafeActionError) as error:
+            return self._failed(error)
+        self._status(RobotState.IDLE, ended.reason)
         return self._settings.pause_s
 
-    def _run(self, policy: Policy, seed: int) -> str:
+    def _may_begin(self) -> bool:
+        """Whether nothing speaks against an episode; says what does."""
+        if why := self._operator.emergency():
+            self._status(RobotState.ESTOPPED, why)
+        elif asked_by := self._around.asked_to_rest():
+            self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
+        elif not self._around.has_room():
+            self._status(RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget")
+        else:
+            return True
+        return False
+
+    def _run(self, policy: PolicyRunner, seed: int) -> Ended:
         # A collection in the middle of an episode would be a late tick.
         gc.collect()
         gc.disable()
         try:
             info = self._info(policy, seed)
-            ended = self._loop.run(info, policy, self._settings.episode_time_limit_s, self._robot.outcome)
+            judge = self._robot.outcome if self._robot.info.simulated else None
+            ended = self._loop.run(info, policy, self._settings.episode_time_limit_s, judge)
         finally:
             gc.enable()
         log.info("episode ended", outcome=ended.outcome, interrupted=ended.interrupted, reason=ended.reason, seed=seed)
-        return ended.reason
+        return ended
+
+    def _settle(self, ended: Ended) -> None:
+        """Bring the arm and the policy into a known state after an episode that failed."""
+        if ended.cause in (Cause.POLICY, Cause.ROBOT):
+            self._park()
+            raise (PolicyError if ended.cause is Cause.POLICY else RobotDisconnected)(ended.reason)
+
+    def _failed(self, error: Exception) -> float:
+        log.error("no episode", error=str(error))
+        if isinstance(error, PolicyError):
+            self._drop_policy()
+        if isinstance(error, RobotDisconnected) and self._connected:
+            self._connected = False
+            self._robot.disconnect()
+        self._status(RobotState.ERROR, str(error))
+        return RETRY_S
+
+    def _ensure_connected(self) -> None:
+        if not self._connected:
+            self._status(RobotState.CONNECTING, self._detail)
+            self._robot.connect()
+            self._connected = True
+
+    def _park(self) -> None:
+        """Lead the arm slowly to where it may wait; it stays where it is when that fails or an emergency stop holds."""
+        if self._around.park_pose is None or not self._connected or self._operator.emergency():
+            return
+        self._status(RobotState.PARKING)
+        safety = self._settings.safety
+        try:
+            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, safety.park_limit_s):
+                log.warning("the arm did not reach its park pose", limit_s=safety.park_limit_s)
+        except (RobotError, UnsafeActionError) as error:
+            log.error("the arm stays where it is", error=str(error))
 
     def _rest(self, seconds: float) -> None:
         """Wait, and keep the live pictures live. Ends early when someone asks to drain."""
         until_s = time.monotonic() + seconds
         while not self._stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
-            if self._state is not RobotState.DRAINED and self._asked_to_rest():
+            if self._state not in (RobotState.DRAINED, RobotState.ESTOPPED) and self._wanted_to_rest():
                 return
-            try:
-                self._recorder.preview(self._robot.observe().images)
-            except RobotError as error:
-                log.warning("no live picture", error=str(error))
-                self._status(self._state, self._detail)  # a sign of life all the same
+            self._show()
             self._stop.wait(min(PREVIEW_S, left_s))
 
-    def _current_policy(self) -> Policy:
+    def _show(self) -> None:
+        """Live pictures, or another sign of life."""
+        try:
+            if self._connected:
+                self._recorder.preview(self._robot.observe().images)
+                return
+        except RobotError as error:
+            log.warning("no live picture", error=str(error))
+        self._status(self._state, self._detail)
+
+    def _wanted_to_rest(self) -> bool:
+        return bool(self._around.asked_to_rest() or self._operator.emergency())
+
+    def _current_policy(self) -> PolicyRunner:
         """The active release's policy; loaded when the link has changed, so only ever between episodes."""
-        if self._policy is None or self._releases.active_digest() != self._policy.info.digest:
+        if self._policy is None or self._releases.active_digest() != self._policy.traits.info.digest:
             self._status(RobotState.LOADING)
+            self._drop_policy()
             self._policy = self._releases.load()
-            log.info("policy loaded", repo=self._policy.info.repo, digest=self._policy.info.digest[:12])
+            info = self._policy.traits.info
+            log.info("policy loaded", repo=info.repo, digest=info.digest[:12])
         return self._policy
+
+    def _drop_policy(self) -> None:
+        if self._policy is not None:
+            self._policy.close()
+        self._policy = None
 
     def _next_seed(self) -> int:
         """Scenes count up from the setting, or from the clock, so that a restart does not repeat them."""
@@ -147,11 +220,11 @@ class Session:
         self._seed += 1
         return self._seed - 1
 
-    def _info(self, policy: Policy, seed: int) -> EpisodeInfo:
+    def _info(self, policy: PolicyRunner, seed: int) -> EpisodeInfo:
         return EpisodeInfo(
             episode_id=uuid.uuid4().hex,
             robot=self._robot.info,
-            policy=policy.info,
+            policy=policy.traits.info,
             task=self._settings.task,
             fps=self._settings.control_hz,
             agent_version=__version__,
@@ -162,5 +235,5 @@ class Session:
 
     def _status(self, state: RobotState, detail: str = "") -> None:
         self._state, self._detail = state, detail
-        policy = self._policy.info.reference() if self._policy else None
+        policy = self._policy.traits.info.reference() if self._policy else None
         self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})

@@ -1,6 +1,9 @@
 """Any LeRobot policy, loaded strictly through LeRobot's own factory and processors."""
 
+import contextlib
 import json
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,102 +11,197 @@ import numpy as np
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies import get_policy_class, make_pre_post_processors
-from lerobot.policies.utils import prepare_observation_for_inference
 
-from lefleet_agent.episode import Observation, PolicyInfo, RobotInfo
-from lefleet_agent.policy import ActionChunk, PolicyError
+from lefleet_agent.episode import CameraImage, Observation, PolicyInfo, RobotInfo
+from lefleet_agent.policies.features import ENVIRONMENT, IMAGES, STATE, check_features
+from lefleet_agent.policies.process import PolicyOptions
+from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyTraits
 
-STATE = "observation.state"
-ENVIRONMENT = "observation.environment_state"
-IMAGES = "observation.images."
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LeRobotPolicy:
     """A pretrained folder, ready to infer. Build it with `load`."""
 
-    def __init__(self, info: PolicyInfo, model: Any, before: Any, after: Any, device: torch.device) -> None:
-        self.info = info
+    def __init__(
+        self, traits: PolicyTraits, model: Any, before: Any, after: Any, device: torch.device, precision: str = "fp32"
+    ) -> None:
+        self.traits = traits
         self._model = model
         self._before = before
         self._after = after
         self._device = device
-        self._steps = int(getattr(model.config, "n_action_steps", 1))
+        self._precision = PRECISIONS[precision]
+        # Policies that look back queue what `select_action` sees; here history comes with the question.
+        self._looks_back = STATE in getattr(model, "_queues", {})
+        self._raw: torch.Tensor | None = None
 
     def reset(self) -> None:
+        self._raw = None
         for part in (self._model, self._before, self._after):
             part.reset()
 
-    def infer(self, observation: Observation, task: str) -> ActionChunk:
-        values: dict[str, Any] = {STATE: observation.joints.copy()}
-        if observation.environment is not None:
-            values[ENVIRONMENT] = observation.environment.copy()
-        for camera, image in observation.images.items():
-            if IMAGES + camera in self._model.config.input_features:
-                values[IMAGES + camera] = image.rgb
-        with torch.inference_mode():
-            batch = self._before(prepare_observation_for_inference(values, self._device, task))
-            chunk = self._after(self._model.predict_action_chunk(batch))
-        actions = chunk[0, : self._steps].float().cpu().numpy()
-        return ActionChunk(np.ascontiguousarray(actions))
+    def infer(self, seen: Sequence[Observation], task: str, played: Played | None = None) -> ActionChunk:
+        start_ns = time.monotonic_ns()
+        with torch.inference_mode(), self._autocast():
+            batch = self._batch(seen, task)
+            self._wait_for_device()
+            ready_ns = time.monotonic_ns()
+            raw = self._model.predict_action_chunk(batch, **self._continued(played))
+            self._raw = raw[0].clone()
+            actions = self._after(raw)[0].float().cpu().numpy()
+        chunk = np.ascontiguousarray(actions)
+        return ActionChunk(chunk, ready_ns - start_ns, time.monotonic_ns() - ready_ns)
+
+    def _batch(self, seen: Sequence[Observation], task: str) -> dict[str, Any]:
+        if not self._looks_back:
+            return dict(self._before(self._tensors(seen[-1], task)))
+        steps = [dict(self._before(self._tensors(each, task))) for each in seen]
+        newest = steps[-1]
+        return {
+            name: torch.stack([step[name] for step in steps], dim=1) if name.startswith("observation.") else value
+            for name, value in newest.items()
+            if value is not None
+        }
+
+    def _tensors(self, seen: Observation, task: str) -> dict[str, Any]:
+        """As LeRobot's `prepare_observation_for_inference`, but pictures travel to the device as bytes and become
+        floats there: a quarter of the traffic."""
+        values: dict[str, Any] = {STATE: self._row(seen.joints)}
+        if seen.environment is not None and ENVIRONMENT in self._model.config.input_features:
+            values[ENVIRONMENT] = self._row(seen.environment)
+        for camera in self.traits.cameras:
+            pixels = torch.from_numpy(seen.images[camera].rgb).to(self._device)
+            values[IMAGES + camera] = pixels.permute(2, 0, 1).unsqueeze(0).to(torch.float32).div_(255).contiguous()
+        return values | {"task": task, "robot_type": ""}
+
+    def _row(self, values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.array(values, np.float32)).unsqueeze(0).to(self._device)
+
+    def _continued(self, played: Played | None) -> dict[str, Any]:
+        """Real-time chunking: what the model is told of the chunk that plays."""
+        if played is None or self._raw is None:
+            return {}
+        horizon = self._model.config.rtc_config.execution_horizon
+        left = self._raw[played.steps :][:horizon]
+        padded = torch.nn.functional.pad(left, (0, 0, 0, horizon - len(left)))
+        return {"inference_delay": played.delay, "prev_chunk_left_over": padded}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._precision)
+
+    def _wait_for_device(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    @contextlib.contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Compute as the weights are, for a comparison."""
+        wanted, self._precision = self._precision, None
+        try:
+            yield
+        finally:
+            self._precision = wanted
 
 
-def load(folder: Path, info: PolicyInfo, robot: RobotInfo, device: str = "cpu") -> LeRobotPolicy:
-    """Load the policy and try it once on an empty observation. Raises PolicyError."""
-    # The loop's own thread computes the chunk: more threads would only fight the other robot's for the cores.
-    torch.set_num_threads(1)
+def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOptions) -> LeRobotPolicy:
+    """Load the policy and try it on empty observations. Raises PolicyError."""
+    torch.set_num_threads(options.threads)
+    device = _device(options.device)
     config = PreTrainedConfig.from_pretrained(folder)
-    config.device = device
+    config.device = device.type
     # from_pretrained leaves it None, and the processors would then be built without normalisation (LeRobot #4647).
     config.pretrained_path = folder
-    check_features(config, robot)
+    if getattr(config, "pretrained_backbone_weights", None):
+        # The checkpoint has the backbone: LeRobot would first fetch ImageNet's from the internet, on every robot.
+        config.pretrained_backbone_weights = None
+    check_features(folder, config, robot, options.control_hz)
+    if options.mode == "rtc":
+        _allow_rtc(config)
     try:
         model = get_policy_class(config.type).from_pretrained(str(folder), config=config, strict=True)
         before, after = make_pre_post_processors(
             config,
             pretrained_path=str(folder),
-            preprocessor_overrides={"device_processor": {"device": device}},
+            preprocessor_overrides={"device_processor": {"device": device.type}},
         )
-    except (OSError, RuntimeError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
         raise PolicyError(f"{folder.name}: LeRobot cannot load this {config.type} policy: {error}") from error
-    policy = LeRobotPolicy(info, model, before, after, torch.device(device))
-    _try_once(policy, robot)
+    if options.mode == "rtc":
+        _check_rtc(model, before, config.type)
+    policy = LeRobotPolicy(_traits(info, config), model, before, after, device, options.precision)
+    _try(policy, robot, options)
     return policy
 
 
-def check_features(config: PreTrainedConfig, robot: RobotInfo) -> None:
-    """Refuse a policy whose inputs or outputs this robot does not have. Raises PolicyError."""
-    inputs, outputs = config.input_features or {}, config.output_features or {}
-    joints = len(robot.joint_names)
-    for name, shape in ((STATE, inputs.get(STATE)), ("action", outputs.get("action"))):
-        if shape is not None and tuple(shape.shape) != (joints,):
-            raise PolicyError(f"config.json: {name} has shape {tuple(shape.shape)}, this robot has {joints} joints")
-    if "action" not in outputs:
-        raise PolicyError("config.json: output_features has no `action`; this checkpoint cannot drive an arm")
-    environment = inputs.get(ENVIRONMENT)
-    if environment is not None and tuple(environment.shape) != (robot.environment_size,):
+def _traits(info: PolicyInfo, config: Any) -> PolicyTraits:
+    cameras = tuple(name.removeprefix(IMAGES) for name in config.input_features if name.startswith(IMAGES))
+    coefficient = getattr(config, "temporal_ensemble_coeff", None)
+    # With temporal ensembling LeRobot insists on n_action_steps = 1, which means: look again at every tick.
+    steps = int(getattr(config, "n_action_steps", 1))
+    return PolicyTraits(info, steps, int(getattr(config, "n_obs_steps", 1)), cameras, coefficient)
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
         raise PolicyError(
-            f"config.json: {ENVIRONMENT} has shape {tuple(environment.shape)}, this robot offers "
-            f"({robot.environment_size},); only a simulator knows the object's pose"
+            "policy.device = cuda: torch finds no CUDA device here; the container needs the NVIDIA runtime and a torch "
+            "built for this JetPack, or say policy.device: cpu"
         )
-    wanted = {name.removeprefix(IMAGES) for name in inputs if name.startswith(IMAGES)}
-    missing = sorted(wanted - robot.cameras.keys())
-    if missing:
-        raise PolicyError(
-            f"config.json: wants cameras {', '.join(missing)}; this robot has {', '.join(sorted(robot.cameras))}. "
-            "Rename the camera in the robot's settings to what the policy was trained with"
-        )
+    return torch.device(wanted)
 
 
-def _try_once(policy: LeRobotPolicy, robot: RobotInfo) -> None:
-    from lefleet_agent.episode import CameraImage
+def _allow_rtc(config: Any) -> None:
+    from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
+    if not hasattr(config, "rtc_config"):
+        raise PolicyError(f"policy.mode = rtc: {config.type} knows no real-time chunking; say policy.mode: overlap")
+    config.rtc_config = config.rtc_config or RTCConfig()
+
+
+def _check_rtc(model: Any, before: Any, kind: str) -> None:
+    if not model.supports_rtc():
+        raise PolicyError(f"policy.mode = rtc: {kind} knows no real-time chunking; say policy.mode: overlap")
+    if any(getattr(step, "enabled", False) and "Relative" in type(step).__name__ for step in before.steps):
+        raise PolicyError("policy.mode = rtc: this policy acts relative to its observation, whose prefix cannot be "
+                          "continued yet; say policy.mode: overlap")  # fmt: skip
+
+
+def _try(policy: LeRobotPolicy, robot: RobotInfo, options: PolicyOptions) -> None:
+    """One chunk: finite, as many joints as the robot has, and close to that of full precision."""
+    seen = [_nothing(robot)] * policy.traits.history
+    actions = _seeded(policy, seen)
+    if actions.ndim != 2 or actions.shape[1] != len(robot.joint_names):
+        raise PolicyError(f"{policy.traits.info.repo}: its actions have shape {actions.shape}, this robot has "
+                          f"{len(robot.joint_names)} joints")  # fmt: skip
+    if not np.isfinite(actions).all():
+        raise PolicyError(f"{policy.traits.info.repo}: its actions are not finite; weights or statistics are broken")
+    if options.precision != "fp32":
+        with policy.full_precision():
+            error = float(np.abs(_seeded(policy, seen) - actions).max())
+        if error > options.precision_limit:
+            raise PolicyError(
+                f"policy.precision = {options.precision}: actions are off by {error:.3g} (degrees, gripper percent) "
+                f"where policy.precision_limit allows {options.precision_limit:g}; say policy.precision: fp32"
+            )
+    policy.reset()
+
+
+def _seeded(policy: LeRobotPolicy, seen: list[Observation]) -> Any:
+    """Diffusion draws noise: the same for both precisions."""
+    policy.reset()
+    torch.manual_seed(0)
+    return policy.infer(seen, "").actions
+
+
+def _nothing(robot: RobotInfo) -> Observation:
     images = {
         name: CameraImage(0, 0, 0, np.zeros((camera.height, camera.width, 3), np.uint8))
         for name, camera in robot.cameras.items()
     }
     environment = np.zeros(robot.environment_size, np.float32) if robot.environment_size else None
-    joints = np.zeros(len(robot.joint_names), np.float32)
-    actions = policy.infer(Observation(joints, images, 0, environment), "").actions
-    if not np.isfinite(actions).all():
-        raise PolicyError(f"{policy.info.repo}: its actions are not finite; its weights or statistics are broken")
-    policy.reset()
+    return Observation(np.zeros(len(robot.joint_names), np.float32), images, 0, environment)

@@ -21,7 +21,7 @@ from lefleet_agent.episode import EpisodeInfo, Outcome
 from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.journal import JournalReader, Picture
 from lefleet_agent.recording.messages import EpisodeEnd
-from lefleet_agent.recording.ticks import tick_dtype
+from lefleet_agent.recording.ticks import decode
 
 FORMAT = "1"
 SUFFIX = ".h5"
@@ -122,7 +122,7 @@ def _scan(journal: Path, otherwise: EpisodeEnd | None) -> _Contents:
     if info is None or not sizes:
         why = reader.damage or "the episode ended before its first"
         raise NothingRecordedError(f"{journal.name} holds no tick: {why}", damaged=reader.damage is not None)
-    ticks = np.frombuffer(raw, tick_dtype(info.robot))
+    ticks = decode(bytes(raw), reader.tick_layout, info.robot)
     end = end or otherwise or _cut_off(int(ticks[-1]["dropped"]), reader.damage)
     image_bytes = np.array(sizes, np.uint32).reshape(len(sizes), -1) * ticks["images"]["seen"]
     return _Contents(info, end, ticks, image_bytes)
@@ -141,10 +141,16 @@ def _columns(contents: _Contents) -> dict[str, Array]:
         "/action_requested": ticks["requested"],
         "/observations/qpos": ticks["joints"],
         "/observations/qvel": _velocity(ticks),
+        "/held": ticks["held"],
+        "/intervention": ticks["intervention"],
         "/time/inference_ns": ticks["inference_ns"],
         "/time/lateness_ns": ticks["lateness_ns"],
         "/time/monotonic_ns": ticks["tick_monotonic_ns"],
+        "/time/observed_ns": ticks["observed_ns"],
+        "/time/preprocess_ns": ticks["preprocess_ns"],
+        "/time/read_ns": ticks["read_ns"],
         "/time/read_monotonic_ns": ticks["read_monotonic_ns"],
+        "/time/send_ns": ticks["send_ns"],
         "/time/wall_ns": ticks["tick_wall_ns"],
     }
     if contents.info.robot.environment_size:

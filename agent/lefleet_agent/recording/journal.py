@@ -8,7 +8,6 @@ is the picture's number, and it lies in the chunk of the first tick that saw it)
 """
 
 import fcntl
-import json
 import os
 import struct
 import zlib
@@ -29,11 +28,12 @@ from mcap.writer import MCAP0_MAGIC, CompressionType, IndexType, Writer
 from lefleet_agent.episode import EpisodeInfo
 from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info, encode_end, encode_info
-from lefleet_agent.recording.ticks import tick_dtype
+from lefleet_agent.recording.ticks import layout
 
 log = structlog.get_logger()
 
 SUFFIX = ".mcap"
+LAYOUT = "numpy_dtype"
 _CHUNK_HEAD_BYTES = 40  # of an uncompressed chunk: what comes before its data
 _RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 
@@ -113,9 +113,8 @@ class JournalWriter:
             use_summary_offsets=False,
         )
         self._writer.start(profile="lefleet", library=f"lefleet-agent {info.agent_version}")
-        layout = json.dumps(tick_dtype(info.robot).descr)
         episode = self._writer.register_channel("episode", "json", 0)
-        self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {"numpy_dtype": layout})
+        self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {LAYOUT: layout(info.robot)})
         self._end = self._writer.register_channel("end", "json", 0)
         self._cameras = [self._writer.register_channel(f"camera/{name}", "jpeg", 0) for name in info.robot.cameras]
         self._message(episode, info.started_wall_ns, encode_info(info))
@@ -221,6 +220,8 @@ class JournalReader:
         self.damage: str | None = None
         """After iterating: what was wrong and at which byte; None for a journal that is whole, or was just cut short
         between two chunks."""
+        self.tick_layout = ""
+        """After the first entry: how a tick lies in its bytes, see `lefleet_agent.recording.ticks.decode`."""
 
     def __iter__(self) -> Iterator[Entry]:
         self.damage = None
@@ -237,6 +238,7 @@ class JournalReader:
             for record in breakup_chunk(chunk):
                 if isinstance(record, Channel):
                     channels[record.id] = record
+                    self.tick_layout = self.tick_layout or record.metadata.get(LAYOUT, "")
                 elif isinstance(record, Message):
                     entry = _entry(channels, record, cameras)
                     if isinstance(entry, EpisodeInfo):

@@ -26,6 +26,8 @@ class RobotState(StrEnum):
     IDLE = "idle"
     SPOOL_FULL = "spool_full"
     DRAINED = "drained"
+    PARKING = "parking"
+    ESTOPPED = "estopped"
     ERROR = "error"
     STOPPED = "stopped"
 
@@ -115,6 +117,12 @@ class Sink:
         tick["read_monotonic_ns"] = seen.read_monotonic_ns
         tick["lateness_ns"] = frame.lateness_ns
         tick["inference_ns"] = frame.inference_ns
+        tick["preprocess_ns"] = frame.preprocess_ns
+        tick["read_ns"] = frame.read_ns
+        tick["send_ns"] = frame.send_ns
+        tick["observed_ns"] = frame.observed_ns
+        tick["held"] = frame.held
+        tick["intervention"] = frame.intervention
         tick["joints"] = seen.joints
         tick["environment"] = np.nan if seen.environment is None else seen.environment
         tick["requested"] = frame.requested

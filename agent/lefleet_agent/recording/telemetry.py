@@ -37,6 +37,7 @@ log = structlog.get_logger()
 FORMAT = 1
 WINDOW_NS = 10 * 10**9
 PREVIEW_PERIOD_NS = 5 * 10**8
+STAGES = {"read": "read_ns", "preprocess": "preprocess_ns", "infer": "inference_ns", "send": "send_ns"}
 
 
 class Telemetry:
@@ -104,6 +105,7 @@ class Telemetry:
         self._episode_ticks += 1
         self._late += late
         self._metrics.tick(lateness_ns, int(tick["inference_ns"]), late=late)
+        self._metrics.stages({stage: int(tick[name]) for stage, name in STAGES.items()}, held=bool(tick["held"]))
         self._window.append((now_ns, int(tick["number"]), lateness_ns))
         while now_ns - self._window[0][0] > WINDOW_NS:
             self._window.popleft()

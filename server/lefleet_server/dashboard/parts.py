@@ -15,6 +15,8 @@ STATE_TONES: dict[str, Tone] = {
     "resetting": "warn",
     "starting": "warn",
     "drained": "warn",
+    "parking": "warn",
+    "estopped": "bad",
     "spool_full": "bad",
     "fault": "bad",
     "error": "bad",

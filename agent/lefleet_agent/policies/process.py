@@ -1,0 +1,155 @@
+"""A policy in a process of its own: no lock, no crash and no lack of memory of its can delay or end a control tick."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lefleet_agent.episode import Observation, PolicyInfo, RobotInfo
+from lefleet_agent.policies.observation_memory import ObservationMemory
+from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyTraits
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """How a policy is to compute; the settings `policy.*`."""
+
+    control_hz: float
+    mode: str
+    device: str
+    precision: str
+    precision_limit: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the policy's process is to load."""
+
+    folder: Path
+    info: PolicyInfo
+    robot: RobotInfo
+    options: PolicyOptions
+
+
+class PolicyProcess:
+    """A PolicyRunner. Build it with `start`."""
+
+    def __init__(self, process: SpawnProcess, ours: Connection, memory: ObservationMemory) -> None:
+        self._process = process
+        self._connection = ours
+        self._memory = memory
+        self._number = 0
+        self._traits: PolicyTraits | None = None
+
+    @classmethod
+    def start(
+        cls,
+        wanted: Wanted,
+        setup: Callable[[], None] | None,
+        give_up: Callable[[], bool],
+        limit_s: float,
+        main: Callable[..., None] | None = None,
+    ) -> "PolicyProcess":
+        """Load the policy; returns when it has computed its first chunk. `main` runs in the process (default: LeRobot).
+
+        Raises PolicyError: the policy's own sentence, or that it died, took too long or that `give_up` said so.
+        """
+        from lefleet_agent.policies.worker import lerobot_main
+
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        memory = ObservationMemory.create(wanted.robot)
+        process = context.Process(
+            target=main or lerobot_main, args=(wanted, setup, theirs, memory), name="lefleet-policy", daemon=True
+        )
+        process.start()
+        theirs.close()
+        runner = cls(process, ours, memory)
+        try:
+            runner._wait_until_loaded(give_up, limit_s)
+        except PolicyError:
+            runner.close()
+            raise
+        return runner
+
+    @property
+    def traits(self) -> PolicyTraits:
+        if self._traits is None:
+            raise PolicyError("the policy is not loaded")
+        return self._traits
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def reset(self) -> None:
+        self._number += 1  # an answer that still comes is to the last episode's question
+        self._send("reset", self._number)
+
+    def ask(self, seen: Sequence[Observation], task: str, played: Played | None) -> None:
+        self._number += 1
+        self._memory.write(seen, self.traits.cameras)
+        self._send("infer", self._number, len(seen), task, played)
+
+    def answer(self, wait_s: float = 0.0) -> ActionChunk | None:
+        deadline_s = time.monotonic() + wait_s
+        while (reply := self._receive(deadline_s)) is not None:
+            number, chunk = reply
+            if number == self._number:
+                return self._chunk(chunk)
+        return None
+
+    def close(self) -> None:
+        """End the process at once: it holds nothing that could be lost."""
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+        self._memory.close()
+
+    def _wait_until_loaded(self, give_up: Callable[[], bool], limit_s: float) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while (reply := self._receive(time.monotonic() + 0.2)) is None:
+            if give_up():
+                raise PolicyError("stopped while the policy was loading")
+            if time.monotonic() > deadline_s:
+                raise PolicyError(f"the policy was not loaded within {limit_s:g} s; policy.load_limit_s allows more")
+        loaded = reply[1]
+        if not isinstance(loaded, PolicyTraits):
+            raise PolicyError(str(loaded))
+        self._traits = loaded
+
+    def _chunk(self, chunk: Any) -> ActionChunk:
+        if not isinstance(chunk, ActionChunk):
+            raise PolicyError(str(chunk))
+        return chunk
+
+    def _send(self, *words: object) -> None:
+        try:
+            self._connection.send(words)
+        except OSError:
+            raise self._death() from None
+
+    def _receive(self, deadline_s: float) -> tuple[int, Any] | None:
+        try:
+            if not self._connection.poll(max(0.0, deadline_s - time.monotonic())):
+                return None
+            number, what = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        return int(number), what
+
+    def _death(self) -> PolicyError:
+        self._process.join(1)
+        code = self._process.exitcode
+        if code == -9:
+            return PolicyError("the policy's process was killed, most likely for want of memory (see journalctl -k)")
+        return PolicyError(f"the policy's process ended with exit code {code}; its last words are in the log above")

@@ -1,0 +1,76 @@
+"""Where the policy's process begins. Nothing here is in the control process but the names."""
+
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from lefleet_agent.policies.observation_memory import ObservationMemory
+from lefleet_agent.policy import Policy, PolicyError
+
+if TYPE_CHECKING:
+    from lefleet_agent.policies.process import Wanted
+
+
+def lerobot_main(
+    wanted: "Wanted", setup: Callable[[], None] | None, control: Connection, memory: ObservationMemory
+) -> None:
+    """Load a LeRobot policy and serve it."""
+
+    def load() -> Policy:
+        from lefleet_agent.policies.lerobot import load
+
+        return load(wanted.folder, wanted.info, wanted.robot, wanted.options)
+
+    serve(load, setup, control, memory)
+
+
+def scripted_main(
+    wanted: "Wanted", setup: Callable[[], None] | None, control: Connection, memory: ObservationMemory
+) -> None:
+    """Serve the policy without a network, for tests and measurements of the process itself."""
+
+    def load() -> Policy:
+        from lefleet_agent.policies.scripted import ScriptedPolicy
+
+        return ScriptedPolicy(hz=wanted.options.control_hz, cameras=tuple(wanted.robot.cameras))
+
+    serve(load, setup, control, memory)
+
+
+def serve(
+    load: Callable[[], Policy],
+    setup: Callable[[], None] | None,
+    control: Connection,
+    memory: ObservationMemory,
+) -> None:
+    """Answer control's questions until it hangs up: control ends this process, no terminal's signal does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(10)  # control and recorder come first where cores are few
+    if setup:
+        setup()
+    try:
+        policy = load()
+    except PolicyError as error:
+        control.send((0, str(error)))
+        return
+    control.send((0, policy.traits))
+    try:
+        while True:
+            _answer(policy, control, memory)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # control has hung up
+
+
+def _answer(policy: Policy, control: Connection, memory: ObservationMemory) -> None:
+    word, number, *question = control.recv()
+    if word == "reset":
+        policy.reset()
+        return
+    count, task, played = question
+    try:
+        control.send((number, policy.infer(memory.read(count, policy.traits.cameras), task, played)))
+    except PolicyError as error:
+        control.send((number, str(error)))

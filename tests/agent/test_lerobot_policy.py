@@ -1,0 +1,156 @@
+"""LeRobot policies as LeRobot itself would run them, and refused where they do not fit."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies import get_policy_class, make_pre_post_processors
+from lerobot.policies.utils import prepare_observation_for_inference
+
+from lefleet_agent.episode import CameraImage, Observation, PolicyInfo
+from lefleet_agent.policies.features import check_features
+from lefleet_agent.policies.lerobot import load
+from lefleet_agent.policies.process import PolicyOptions
+from lefleet_agent.policy import PolicyError
+from lefleet_agent.robots.fake import FakeRobot, scene
+
+sys.path.insert(0, str(Path(__file__).parent))
+import lerobot_checkpoints as checkpoints
+
+INFO = PolicyInfo("lab/policy", "c" * 40, "d" * 64, "act", {})
+OPTIONS = PolicyOptions(30.0, "overlap", "cpu", "fp32", 0.5, 1)
+ROBOT = FakeRobot("robot-1").info
+
+
+@pytest.fixture(scope="module")
+def act(tmp_path_factory) -> Path:
+    return checkpoints.save(tmp_path_factory.mktemp("act"))
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory) -> Path:
+    return checkpoints.save(tmp_path_factory.mktemp("diffusion"), "diffusion")
+
+
+def seen(tick: int) -> Observation:
+    joints = np.linspace(-20, 20, 6, dtype=np.float32) + tick
+    images = {name: CameraImage(1, 0, 0, scene(48, 64, (tick + turn) / 7)) for turn, name in enumerate(ROBOT.cameras)}
+    return Observation(joints, images, tick)
+
+
+def lerobots_own(folder: Path, observations: list[Observation], actions: int) -> np.ndarray:
+    """What `select_action` gives: all but the last observation only fill its history; shape (actions, joints)."""
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path, config.device = folder, "cpu"
+    policy = get_policy_class(config.type).from_pretrained(str(folder), config=config, strict=True)
+    before, after = make_pre_post_processors(config, pretrained_path=str(folder))
+    for part in (policy, before, after):
+        part.reset()
+    given = []
+    with torch.inference_mode():
+        for observation in [*observations[:-1], *[observations[-1]] * actions]:
+            values = {"observation.state": observation.joints.copy()}
+            values |= {f"observation.images.{name}": image.rgb for name, image in observation.images.items()}
+            batch = before(prepare_observation_for_inference(values, torch.device("cpu"), "task"))
+            torch.manual_seed(7)
+            given.append(after(policy.select_action(batch))[0].numpy())
+    return np.array(given[len(observations) - 1 :])
+
+
+def test_act_computes_what_lerobots_own_loop_would_send(act):
+    policy = load(act, INFO, ROBOT, OPTIONS)
+    assert (policy.traits.execute_steps, policy.traits.history, policy.traits.cameras) == (6, 1, ("front", "wrist"))
+    chunk = policy.infer([seen(3)], "task")
+    assert chunk.actions.shape == (12, 6) and chunk.preprocess_ns > 0 and chunk.inference_ns > 0
+    np.testing.assert_allclose(chunk.actions[:6], lerobots_own(act, [seen(3)], 6), atol=1e-4)
+
+
+def test_diffusion_is_given_its_history(diffusion):
+    policy = load(diffusion, INFO, ROBOT, OPTIONS)
+    assert policy.traits.history == 2
+    torch.manual_seed(7)
+    actions = policy.infer([seen(1), seen(2)], "task").actions
+    # select_action samples at its first call, when the queue of observations holds the first one twice.
+    torch.manual_seed(7)
+    first = policy.infer([seen(2), seen(2)], "task").actions
+    np.testing.assert_allclose(first[:6], lerobots_own(diffusion, [seen(2)], 6), atol=1e-4)
+    assert np.abs(actions - first).max() > 1e-3, "the observation before makes a difference"
+
+
+def test_a_checkpoint_with_a_pretrained_backbone_loads_without_the_internet(act, tmp_path):
+    weights = "ResNet18_Weights.IMAGENET1K_V1"
+    folder = change(tmp_path, act, "config.json", lambda values: values.update(pretrained_backbone_weights=weights))
+    actions = load(folder, INFO, ROBOT, OPTIONS).infer([seen(0)], "").actions
+    np.testing.assert_array_equal(actions, load(act, INFO, ROBOT, OPTIONS).infer([seen(0)], "").actions)
+
+
+def change(folder: Path, source: Path, name: str, edit) -> Path:
+    """A copy of the checkpoint with one JSON file edited."""
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    values = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+    edit(values)
+    (folder / name).write_text(json.dumps(values))
+    return folder
+
+
+def refused(folder: Path, robot=ROBOT, **options) -> str:
+    with pytest.raises(PolicyError) as error:
+        load(folder, INFO, robot, dataclasses.replace(OPTIONS, **options))
+    return str(error.value)
+
+
+def test_a_camera_the_robot_has_not_is_named_with_those_it_has(act):
+    robot = FakeRobot("robot-1", cameras=("front", "top")).info
+    assert "wants cameras wrist; this robot has front, top" in refused(act, robot)
+
+
+def test_pictures_of_another_size_are_refused(act):
+    robot = FakeRobot("robot-1", height=96, width=128).info
+    assert "camera front is 64x48, this robot's gives 128x96" in refused(act, robot)
+
+
+def test_another_number_of_joints_is_refused(act):
+    robot = dataclasses.replace(ROBOT, joint_names=ROBOT.joint_names[:5])
+    assert "observation.state has shape (6,), this robot has 5 joints" in refused(act, robot)
+
+
+def test_joints_in_another_order_are_refused():
+    names = [f"{name}.pos" for name in reversed(ROBOT.joint_names)]
+    config = SimpleNamespace(input_features={}, output_features=checkpoints.features(())[1], action_feature_names=names)
+    with pytest.raises(PolicyError, match=r"action_feature_names is gripper, .*, in this order"):
+        check_features(Path("/nowhere"), config, ROBOT, 30.0)
+
+
+def test_a_rate_that_it_was_not_trained_at_is_refused(act, tmp_path):
+    folder = change(tmp_path, act, "train_config.json", lambda values: values.update(env={"fps": 50}))
+    assert "trained at 50 Hz, this robot runs at control_hz = 30" in refused(folder)
+
+
+def test_real_time_chunking_is_refused_by_a_policy_that_cannot(act):
+    assert "act knows no real-time chunking; say policy.mode: overlap" in refused(act, mode="rtc")
+
+
+def test_weights_of_another_shape_are_refused_not_passed_over(act, tmp_path):
+    folder = change(tmp_path, act, "config.json", lambda values: values.update(dim_model=64))
+    assert "LeRobot cannot load this act policy" in refused(folder)
+
+
+def test_a_gpu_that_is_not_there_is_refused_not_replaced(act):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    assert "torch finds no CUDA device here" in refused(act, device="cuda")
+
+
+def test_half_precision_runs_within_its_bound_and_is_refused_outside(act):
+    rounded = load(act, INFO, ROBOT, dataclasses.replace(OPTIONS, precision="bf16", precision_limit=5.0))
+    full = load(act, INFO, ROBOT, OPTIONS)
+    error = np.abs(rounded.infer([seen(0)], "").actions - full.infer([seen(0)], "").actions).max()
+    assert 0 < error < 5
+    assert "say policy.precision: fp32" in refused(act, precision="bf16", precision_limit=1e-9)
