@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_in_the_middle_is_finished_by_the_next(floor: Floor
 
 
 def test_every_robot_runs_the_demo_policy_in_a_container_and_its_episodes_reach_postgresql(floor: Floor) -> None:
-    floor.wait(lambda: all(floor.episodes(robot.name) >= 1 for robot in floor.robots), 240, "no episode arrived")
+    floor.wait(lambda: all(floor.episodes(robot.name) >= 1 for robot in floor.robots), 600, "no episode arrived")
     for robot in floor.robots:
         names = robot.run("docker ps --format '{{.Names}}'").stdout.split()
         assert sorted(names) == ["lefleet-control", "lefleet-courier"]
@@ -95,10 +95,11 @@ def test_a_robot_that_is_cut_off_goes_on_recording_and_catches_up(floor: Floor) 
     before = floor.episodes(robot.name)
     robot.cut()
     try:
-        floor.wait(lambda: floor.waiting(robot) >= 2, 180, "the robot did not go on recording")
+        # One that is being recorded or on its way when the network goes may count, and one may be on its way again.
+        floor.wait(lambda: floor.waiting(robot) >= 3, 600, "the robot did not go on recording")
     finally:
         robot.join()
-    floor.wait(lambda: floor.waiting(robot) <= 1, 240, "the robot did not catch up")
+    floor.wait(lambda: floor.waiting(robot) <= 1, 600, "the robot did not catch up")
     assert floor.episodes(robot.name) >= before + 2
 
 
@@ -117,10 +118,10 @@ def test_one_unreachable_robot_stops_no_other_and_the_run_says_so(floor: Floor) 
 def test_everything_returns_by_itself_when_the_server_has_rebooted(floor: Floor) -> None:
     before = {robot.name: floor.episodes(robot.name) for robot in floor.robots}
     floor.server.reboot()
-    floor.wait(lambda: floor.https("/readyz").startswith("200"), 180, "the server did not return")
+    floor.wait(lambda: floor.https("/readyz").startswith("200"), 600, "the server did not return")
     floor.wait(
         lambda: all(floor.episodes(robot.name) > before[robot.name] for robot in floor.robots),
-        240,
+        600,
         "the robots did not find the server again",
     )
 
@@ -129,7 +130,7 @@ def test_a_robot_goes_on_by_itself_after_a_power_cut(floor: Floor) -> None:
     robot = floor.robots[1]
     before = floor.episodes(robot.name)
     robot.power_cut()
-    floor.wait(lambda: floor.episodes(robot.name) > before, 300, "the robot did not return to work")
+    floor.wait(lambda: floor.episodes(robot.name) > before, 600, "the robot did not return to work")
     assert robot.run("findmnt -no OPTIONS /mnt/lefleet").stdout.strip().startswith("rw,noatime")
 
 
@@ -166,4 +167,4 @@ def test_a_robot_of_a_server_elsewhere_enrols_by_hand(floor: Floor) -> None:
     code = json.loads(floor.server.run(f"lefleet-server enrol-code {robot.name} --json").stdout)["code"]
     robot.run(f"lefleet-agent enrol <<< {code}")
     assert alone.play(SITE).rc == 0
-    floor.wait(lambda: floor.episodes(robot.name) > before, 240, "no episode arrived")
+    floor.wait(lambda: floor.episodes(robot.name) > before, 600, "no episode arrived")
