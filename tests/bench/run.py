@@ -20,6 +20,7 @@ import ingest
 import noop
 import psutil
 import recording
+import rollout
 import typer
 from figure import Figure, Skipped, detail_table, markdown, summary_table
 from options import Options
@@ -41,7 +42,7 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-BENCHES = {bench.NAME: bench for bench in cast(list[Bench], [recording, control_loop, ingest, checkpoint, noop, demo])}
+BENCHES = {bench.NAME: bench for bench in cast(list[Bench], [recording, control_loop, rollout, ingest, checkpoint, noop, demo])}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 
 
