@@ -224,9 +224,9 @@ class _Episode:
         """Ticks that came here and could not be written."""
 
 
-def encode(image: Pixels, quality: int) -> bytes:
+def encode(image: Pixels, quality: int) -> memoryview:
     """JPEG of an RGB image, as every reader expects it (OpenCV's own order is BGR)."""
     done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape}, {image.dtype}")
-    return jpeg.tobytes()
+    return jpeg.data

@@ -29,6 +29,7 @@ from lefleet_agent.episode import EpisodeInfo, RobotInfo
 from lefleet_agent.files import replace
 from lefleet_agent.liveness import UNTIL, control_until_ns
 from lefleet_agent.metrics import RecorderMetrics, exposition
+from lefleet_agent.recording.framing import Part
 from lefleet_agent.recording.ticks import Record
 from lefleet_agent.spool import SpoolStats
 
@@ -117,7 +118,7 @@ class Telemetry:
         self._metrics.image(camera, now_ns - int(stamp["taken_monotonic_ns"]), new=seq != self._last_seq[index])
         self._last_seq[index] = seq
 
-    def preview(self, index: int, jpeg: bytes) -> None:
+    def preview(self, index: int, jpeg: Part) -> None:
         """Show this picture unless the last one of its camera is too fresh."""
         now_ns = time.monotonic_ns()
         if now_ns - self._previewed_ns[index] >= PREVIEW_PERIOD_NS:
@@ -174,7 +175,7 @@ class Telemetry:
             "late": self._late,
         }
 
-    def _replace(self, path: Path, data: bytes) -> None:
+    def _replace(self, path: Path, data: Part) -> None:
         try:
             replace(path, data)
         except OSError as error:
