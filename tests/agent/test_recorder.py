@@ -45,7 +45,8 @@ def wait_until(condition: Callable[[], object]) -> None:
 def feed(sink, frames) -> None:
     """Add every frame, waiting for room as control never would."""
     for frame in frames:
-        select.select([sink._ring.free], [], [])
+        while not sink._ring.has_room:
+            select.select([sink._ring.free], [], [])
         assert sink.add(frame)
 
 

@@ -169,11 +169,12 @@ class Sink:
         return self._ring
 
     def _wait_for_slot(self, wait_s: float) -> None:
+        ring = self._attached
         poll = select.poll()
-        poll.register(self._attached.free, select.POLLIN)
+        poll.register(ring.free, select.POLLIN)
         poll.register(self._recorder_gone, select.POLLIN)
-        ready = dict(poll.poll(wait_s * 1000))
+        ready = dict(poll.poll(0 if ring.has_room else wait_s * 1000))
         if self._recorder_gone in ready:
             raise RecorderError("the recorder process died; RecorderHandle.ensure_alive() starts it again")
-        if not ready:
+        if not ring.has_room:
             raise RecorderError(f"the recorder took nothing for {wait_s} s; its disk may hang, see its log")

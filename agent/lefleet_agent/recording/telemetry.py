@@ -30,7 +30,7 @@ from lefleet_agent.files import replace
 from lefleet_agent.liveness import UNTIL, control_until_ns
 from lefleet_agent.metrics import RecorderMetrics, exposition
 from lefleet_agent.recording.framing import Part
-from lefleet_agent.recording.ticks import Record
+from lefleet_agent.recording.ticks import tick_dtype
 from lefleet_agent.spool import SpoolStats
 
 log = structlog.get_logger()
@@ -58,6 +58,8 @@ class Telemetry:
         self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None}
         self._info: EpisodeInfo | None = None
         self._half_period_ns = 0.0
+        self._noted: list[bytes] = []
+        self._layout = tick_dtype(robot)
         self._window: deque[tuple[int, int, int]] = deque()
         self._ticks = self._late = self._episode_ticks = 0
         self._dropped = self._dropped_total = 0  # by control: in this episode, since it started
@@ -76,6 +78,7 @@ class Telemetry:
             self._metrics.release(policy)
 
     def begin(self, info: EpisodeInfo) -> None:
+        self._count()
         self._info = info
         self._half_period_ns = 0.5e9 / info.fps
         self._window.clear()
@@ -88,8 +91,9 @@ class Telemetry:
     def heard(self, dropped_total: int) -> None:
         """Control said something: it lives, and has dropped so many ticks since it started."""
         self._heard_ns = time.monotonic_ns()
-        self._metrics.frames_dropped.inc(dropped_total - self._dropped_total)
-        self._dropped_total = dropped_total
+        if dropped_total != self._dropped_total:
+            self._metrics.frames_dropped.inc(dropped_total - self._dropped_total)
+            self._dropped_total = dropped_total
 
     def lost(self) -> None:
         """One more tick that reached the recorder but no disk."""
@@ -97,7 +101,16 @@ class Telemetry:
         self._lost_total += 1
         self._metrics.frames_dropped.inc()
 
-    def tick(self, tick: Record) -> None:
+    def note(self, tick: bytes) -> None:
+        """A tick of the episode. Counted with others, once a second: a third of the cost of counting each alone."""
+        self._noted.append(tick)
+
+    def _count(self) -> None:
+        noted, self._noted = self._noted, []
+        for tick in np.frombuffer(b"".join(noted), self._layout):
+            self.tick(tick)
+
+    def tick(self, tick: np.void) -> None:
         lateness_ns, now_ns = int(tick["lateness_ns"]), int(tick["tick_monotonic_ns"])
         late = lateness_ns > self._half_period_ns
         self._dropped = int(tick["dropped"])
@@ -129,6 +142,7 @@ class Telemetry:
         return time.monotonic_ns() - self._previewed_ns[index] >= PREVIEW_PERIOD_NS
 
     def write(self, recording_error: str | None, spool: SpoolStats | None) -> None:
+        self._count()
         if spool:
             self._metrics.spool_bytes.set(spool.waiting_bytes)
             self._metrics.spool_episodes.set(spool.waiting_episodes)
