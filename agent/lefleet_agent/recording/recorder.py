@@ -32,7 +32,8 @@ log = structlog.get_logger()
 
 TELEMETRY_PERIOD_S = 1.0
 DRAIN_PERIOD_S = 0.1
-"""Ticks are taken a few at a time: waking up for each costs a tenth of encoding it. Far below what the ring holds."""
+"""Ticks are taken a few at a time: waking up for each costs a tenth of encoding it. Shorter where the ring would be
+more than a quarter full by then."""
 
 
 def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCounter) -> None:
@@ -68,7 +69,8 @@ def _drain_until_over(ring: Ring, recorder: "Recorder", stop: EventCounter, pare
     behind = False
     while not ends:
         # Looked at before draining: what control committed before it ended is drained after.
-        ends = {fd for fd, _ in poll.poll(0 if behind else DRAIN_PERIOD_S * 1000)}
+        wait_s = min(DRAIN_PERIOD_S, ring.slots / 4 / recorder.fps)
+        ends = {fd for fd, _ in poll.poll(0 if behind else wait_s * 1000)}
         behind = _drain(ring, recorder) > ring.slots // 4
         recorder.keep_time()
     return stop.fileno() in ends
@@ -93,6 +95,8 @@ class Recorder:
         self._config = config
         self._publisher = publisher
         self._telemetry = telemetry
+        self.fps = 1.0
+        """Ticks a second of the episode that began last."""
         self._episode: _Episode | None = None
         self._error: str | None = None
         self._sync_due = self._telemetry_due = time.monotonic()
@@ -132,6 +136,7 @@ class Recorder:
     def _begin(self, info: EpisodeInfo) -> None:
         self._interrupt("the next episode began")
         self._telemetry.begin(info)
+        self.fps = info.fps
         try:
             self._episode = _Episode(JournalWriter.create(self._journals, info))
             self._error = None

@@ -19,6 +19,7 @@ import os
 import shutil
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 FORMAT = 1
 WINDOW_NS = 10 * 10**9
-PREVIEW_PERIOD_NS = 5 * 10**8
+PREVIEW_PERIOD_NS = 9 * 10**8  # the courier asks for them once a second
 
 
 class Telemetry:
@@ -147,7 +148,8 @@ class Telemetry:
             self._metrics.spool_bytes.set(spool.waiting_bytes)
             self._metrics.spool_episodes.set(spool.waiting_episodes)
         # The folder above: `run` itself may be memory, which spares the disk a write a second.
-        self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
+        with suppress(OSError):  # it is gone, and its journals with it: the recording's error says so
+            self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
         self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
         self._replace(self._run / "control.prom", exposition(self._registry).encode())
 
@@ -193,8 +195,8 @@ class Telemetry:
         try:
             replace(path, data)
         except OSError as error:
-            trouble = f"{path.name}: {error.strerror}"
-            if trouble != self._trouble:  # once, not every second
+            trouble = str(error.strerror)
+            if trouble != self._trouble:  # once, not for every file and every second
                 log.error("cannot write how the robot is", path=str(path), reason=error.strerror)
             self._trouble = trouble
 
