@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from stalls import stall_disk
 
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
@@ -87,10 +88,11 @@ def disk(tmp_path) -> Iterator[Disk]:
 class Arm:
     """Control: ticks and hands over, whatever the disk does."""
 
-    def __init__(self, state: Path, run_folder: Path) -> None:
+    def __init__(self, state: Path, run_folder: Path, setup: Callable[[], None] | None = None) -> None:
         self.robot = FakeRobot("robot-1", height=240, width=320)
         self.state, self._run = state, run_folder
-        self.handle = RecorderHandle(RecorderConfig(state, self.robot.info, sync_period_s=0.05, retry_period_s=0.1))
+        config = RecorderConfig(state, self.robot.info, sync_period_s=0.05, retry_period_s=0.1)
+        self.handle = RecorderHandle(config, setup)
         self.handle.start()
 
     def begin(self) -> str:
@@ -100,12 +102,12 @@ class Arm:
         self.handle.sink.begin(info)
         return info.episode_id
 
-    def tick(self) -> None:
+    def tick(self, period_s: float = 0.01) -> None:
         """One control tick: the arm moves, and its frame is taken."""
         seen = self.robot.observe()
         sent = self.robot.send(seen.joints + 1)
         assert self.handle.sink.add(Frame(seen, sent, sent, time.monotonic_ns(), time.time_ns(), 0, 0))
-        time.sleep(0.01)
+        time.sleep(period_s)
 
     def end(self) -> None:
         self.handle.sink.end(Outcome.SUCCESS, interrupted=False, reason="task done")
@@ -159,6 +161,17 @@ def record_whole(arm: Arm, disk: Disk, ticks: int = 20) -> str:
 def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         time.sleep(0.02)
+
+
+def test_a_disk_that_stalls_costs_no_frame(tmp_path):
+    """It does not answer for 300 ms of every 2 s, and four seconds are recorded."""
+    arm = Arm(tmp_path / "state", tmp_path / "state" / "run", stall_disk)
+    episode_id = arm.begin()
+    for _ in range(120):
+        arm.tick(period_s=1 / 30)
+    arm.end()
+    arm.handle.close()
+    assert frames(published(arm.state, episode_id)) == 120
 
 
 def test_a_full_disk_stops_no_tick_and_recording_resumes_when_there_is_room(arm, disk):
