@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from lefleet_agent.episode import CameraImage, RobotInfo
+from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, RobotInfo
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.ring import Ring
 from lefleet_agent.recording.sink import RecorderError, Sink
@@ -30,6 +30,8 @@ class RecorderConfig:
     ring and the sync itself included."""
     retry_period_s: float = 10.0
     """How long until a publication that failed (a full disk) is tried again."""
+    before_event_s: float = 0.0
+    """How many seconds of `Sink.watch` are kept in memory for `Sink.save_before`; 0: none."""
     hung_after_s: float = 60.0
     """Silence after which control counts as hung."""
 
@@ -44,7 +46,7 @@ class RecorderHandle:
         self._process: SpawnProcess | None = None
         self._ring: Ring | None = None
         self._stop: EventCounter | None = None
-        self.sink = Sink(config.robot)
+        self.sink = Sink(config.robot, watches=config.before_event_s > 0)
 
     @property
     def alive(self) -> bool:
@@ -92,6 +94,14 @@ class RecorderHandle:
     def preview(self, images: dict[str, CameraImage]) -> bool:
         """As `Sink.preview`."""
         return self.sink.preview(images)
+
+    def watch(self, frame: Frame) -> bool:
+        """As `Sink.watch`."""
+        return self.sink.watch(frame)
+
+    def save_before(self, event: str, info: EpisodeInfo) -> bool:
+        """As `Sink.save_before`."""
+        return self.sink.save_before(event, info)
 
     def close(self, wait_s: float = 60.0) -> None:
         """Let the recorder drain the ring and publish, then end it. An episode that did not end becomes interrupted."""

@@ -19,10 +19,11 @@ import structlog
 
 from lefleet_agent.episode import EpisodeInfo, Outcome, Pixels
 from lefleet_agent.metrics import RecorderMetrics, new_registry
+from lefleet_agent.recording.before import Before, Kept, missing
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.handle import RecorderConfig
 from lefleet_agent.recording.journal import JournalError, JournalWriter, Picture, remove_unborn
-from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info
+from lefleet_agent.recording.messages import EVENT, EpisodeEnd, decode_end, decode_info
 from lefleet_agent.recording.publisher import Publisher
 from lefleet_agent.recording.ring import Kind, Ring, Slot
 from lefleet_agent.recording.telemetry import Telemetry
@@ -95,6 +96,7 @@ class Recorder:
         self._config = config
         self._publisher = publisher
         self._telemetry = telemetry
+        self._before = Before(config.before_event_s)
         self.fps = 1.0
         """Ticks a second of the episode that began last."""
         self._episode: _Episode | None = None
@@ -115,6 +117,10 @@ class Recorder:
                 self._telemetry.status(json.loads(slot.message))
             case Kind.PREVIEW:
                 self._preview(slot)
+            case Kind.WATCH:
+                self._watch(slot)
+            case Kind.SAVE:
+                self._save(decode_info(slot.message))
 
     def keep_time(self) -> None:
         """Sync and tell, if it is time."""
@@ -135,6 +141,7 @@ class Recorder:
 
     def _begin(self, info: EpisodeInfo) -> None:
         self._interrupt("the next episode began")
+        self._before.forget()
         self._telemetry.begin(info)
         self.fps = info.fps
         try:
@@ -183,6 +190,35 @@ class Recorder:
     def _interrupt(self, reason: str) -> None:
         if self._episode:
             self._end(EpisodeEnd(Outcome.UNKNOWN, True, reason, frames_dropped=self._episode.dropped))
+
+    def _watch(self, slot: Slot) -> None:
+        pictures, tick = self._pictures(slot), slot.tick
+        number, monotonic_ns, wall_ns = (int(tick[name]) for name in ("number", "tick_monotonic_ns", "tick_wall_ns"))
+        self._before.add(Kept(tick.tobytes(), number, monotonic_ns, wall_ns, pictures))
+        for picture in pictures:
+            self._telemetry.preview(picture.camera, picture.jpeg)
+
+    def _save(self, info: EpisodeInfo) -> None:
+        """What was watched, as an episode: written at once, published like any other."""
+        kept = self._before.take()
+        if not kept:
+            log.warning("nothing was watched before the event", event_name=info.extra[EVENT])
+            return
+        info = replace(info, started_wall_ns=kept[0].wall_ns, started_monotonic_ns=kept[0].monotonic_ns)
+        end = EpisodeEnd(Outcome.UNKNOWN, False, f"the seconds before: {info.extra[EVENT]}", missing(kept))
+        try:
+            writer = JournalWriter.create(self._journals, info)
+        except JournalError as error:
+            self._fail(error, info.episode_id)
+            return
+        try:
+            for tick in kept:
+                writer.add(tick.tick, tick.wall_ns, tick.pictures)
+            writer.end(end)
+        except JournalError as error:
+            self._fail(error, info.episode_id)
+            end = replace(end, interrupted=True, reason=f"recording failed: {error}")
+        self._publisher.submit(writer.journal, end)
 
     def _preview(self, slot: Slot) -> None:
         for index, image in enumerate(slot.images):

@@ -39,6 +39,8 @@ class Kind(IntEnum):
     END = 3
     STATUS = 4
     PREVIEW = 5
+    WATCH = 6
+    SAVE = 7
 
 
 @dataclass(frozen=True, slots=True)
