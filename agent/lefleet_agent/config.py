@@ -84,6 +84,12 @@ class Safety(Frozen):
 class Recording(Frozen):
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of recorded pictures")
     ring_slots: int = Field(32, ge=4, le=512, description="Frames that may wait for the recorder")
+    before_event_s: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="Seconds before an event that can be saved while no episode runs; 0 keeps none",
+    )
     spool_budget_bytes: int = Field(
         20 * 10**9, ge=10**6, description="Disk the spool may use, bytes; only acknowledged episodes are freed"
     )

@@ -13,7 +13,7 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes | memoryview) -> None:
     """Readers see the old content or the new. Not durable: for what is written again a second later."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)

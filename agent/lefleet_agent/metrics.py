@@ -48,13 +48,14 @@ class RecorderMetrics:
             buckets=INFERENCE_BUCKETS_S,
             registry=registry,
         )
-        self._stages = Histogram(
+        stages = Histogram(
             "lefleet_control_stage_seconds",
             "Time of a tick's stages (read, send), and of a chunk's (preprocess, infer)",
             ["stage"],
             buckets=STAGE_BUCKETS_S,
             registry=registry,
         )
+        self._stages = {stage: stages.labels(stage) for stage in ("read", "preprocess", "infer", "send")}
         self._waits = Counter(
             "lefleet_chunk_waits", "Ticks in which the arm held still for want of an action to play", registry=registry
         )
@@ -86,7 +87,7 @@ class RecorderMetrics:
         """`nanoseconds`: by stage; 0 for one that this tick did not have."""
         for stage, took_ns in nanoseconds.items():
             if took_ns:
-                self._stages.labels(stage).observe(took_ns * 1e-9)
+                self._stages[stage].observe(took_ns * 1e-9)
         self._waits.inc(held)
 
     def image(self, camera: str, age_ns: int, *, new: bool) -> None:

@@ -49,6 +49,7 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
             robot=robot.info,
             jpeg_quality=settings.recording.jpeg_quality,
             ring_slots=settings.recording.ring_slots,
+            before_event_s=settings.recording.before_event_s,
             hung_after_s=settings.hung_after_s,
         ),
         setup=configure,

@@ -163,7 +163,7 @@ def test_something_that_is_no_journal_is_empty_and_said_so(tmp_path):
 
 def test_a_message_of_another_version_is_damage(tmp_path, make_info, monkeypatch):
     writer = JournalWriter.create(tmp_path, make_info())
-    writer._message(1, 0, b'{"some": "future"}')
+    writer._add(1, 0, b'{"some": "future"}')
     writer._writer.flush()
     entries, damage = read(writer.journal.path)
     assert len(entries) == 1

@@ -45,7 +45,8 @@ def wait_until(condition: Callable[[], object]) -> None:
 def feed(sink, frames) -> None:
     """Add every frame, waiting for room as control never would."""
     for frame in frames:
-        select.select([sink._ring.free], [], [])
+        while not sink._ring.has_room:
+            select.select([sink._ring.free], [], [])
         assert sink.add(frame)
 
 
@@ -194,6 +195,60 @@ def test_a_control_that_hangs_is_seen_though_its_recorder_writes_on(handle, stat
     assert control(state)["alive_until_monotonic_ns"] == first["alive_until_monotonic_ns"], "nothing was heard since"
     handle.status({"state": "idle", "detail": ""})
     wait_until(lambda: control(state)["alive_until_monotonic_ns"] > first["alive_until_monotonic_ns"])
+
+
+@pytest.fixture
+def watching(robot, state):
+    config = RecorderConfig(state, robot, ring_slots=8, sync_period_s=0.05, retry_period_s=0.05, before_event_s=1.0)
+    handle = RecorderHandle(config)
+    handle.start()
+    yield handle
+    handle.close()
+
+
+def watch(handle, frames) -> None:
+    for frame in frames:
+        while not handle.sink._ring.has_room:
+            select.select([handle.sink._ring.free], [], [])
+        assert handle.watch(frame)
+
+
+def test_the_second_before_an_event_becomes_an_episode(watching, state, make_info, make_frames):
+    info = make_info(policy=None)
+    watch(watching, make_frames(61))
+    watching.preview(make_frames(1)[0].observation.images)
+    wait_until(lambda: watching.save_before("collision", info))
+    found = episode(state, info.episode_id)
+    attrs = attributes(found)
+    assert (found.outcome, found.interrupted, attrs["frames"]) == (Outcome.UNKNOWN, False, 31)
+    assert json.loads(attrs["extra"]) == {"before_event": "collision"}
+    assert attrs["end_reason"] == "the seconds before: collision"
+    with h5py.File(found.path) as file:
+        np.testing.assert_array_equal(file["/action"], np.stack([frame.sent for frame in make_frames(31, first=30)]))
+        assert file["/observations/image_bytes/front"][:].all(), "also where the picture is older than the first tick"
+        picture = cv2.imdecode(file["/observations/images/front"][1], 1)[..., ::-1]
+    seen = make_frames(1, first=31)[0].observation.images["front"].rgb
+    assert np.abs(picture.astype(int) - seen).mean() < 3
+    assert attrs["started_wall_ns"] == make_frames(1, first=30)[0].tick_wall_ns
+
+
+def test_an_episode_and_what_was_watched_before_it_stay_apart(watching, state, make_info, make_frames):
+    first, second, third = make_info(), make_info(), make_info()
+    watch(watching, make_frames(10))
+    watching.sink.begin(first)
+    feed(watching.sink, make_frames(5, first=10))
+    watching.sink.end(Outcome.SUCCESS, interrupted=False, reason="task done")
+    wait_until(lambda: watching.save_before("nothing was watched since", second))
+    watch(watching, make_frames(4, first=15))
+    wait_until(lambda: watching.save_before("stopped by hand", third))
+    assert attributes(episode(state, third.episode_id))["frames"] == 4
+    assert attributes(episode(state, first.episode_id))["frames"] == 5
+    assert Spool(state / "spool").get(second.episode_id) is None
+
+
+def test_nothing_is_watched_unless_it_is_asked_for(handle, make_info, make_frames):
+    assert not handle.watch(make_frames(1)[0])
+    assert not handle.save_before("collision", make_info())
 
 
 def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_frames):

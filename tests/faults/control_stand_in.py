@@ -21,7 +21,7 @@ def main() -> None:
     handle.start()
     print("recorder", handle.pid, flush=True)
     handle.sink.begin(
-        EpisodeInfo(sys.argv[2], robot.info, None, "task", 30.0, "0", time.time_ns(), time.monotonic_ns())
+        EpisodeInfo(sys.argv[2], robot.info, None, "task", 200.0, "0", time.time_ns(), time.monotonic_ns())
     )
     while True:
         seen = robot.observe()

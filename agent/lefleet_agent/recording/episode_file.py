@@ -6,10 +6,10 @@ ranges that a server serves pictures from. It costs no copy through HDF5, and a 
 HDF5 crashes the process (h5py 3.16: SIGSEGV some time after a write failed while a file was closed).
 """
 
-import io
+import errno
 import json
 import os
-from collections.abc import Buffer, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from lefleet_agent.episode import EpisodeInfo, Outcome
 from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.journal import JournalReader, Picture
 from lefleet_agent.recording.messages import EpisodeEnd
+from lefleet_agent.recording.structure import Structure
 from lefleet_agent.recording.ticks import decode
 
 FORMAT = "1"
 SUFFIX = ".h5"
+_ROWS = 8  # of pictures that are written at once: less than a megabyte
 
 type Array = npt.NDArray[np.generic]
 type Attribute = str | bool | int | float | Array
@@ -51,20 +53,22 @@ class EpisodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """A journal's first reading: all but the pictures themselves (250 bytes a tick)."""
+    """A journal's reading: all but the pictures themselves, of which it says where they lie (250 bytes a tick)."""
 
     info: EpisodeInfo
     end: EpisodeEnd
     ticks: npt.NDArray[np.void]
     image_bytes: npt.NDArray[np.uint32]
     """Shape (ticks, cameras); 0 where a camera had no picture yet."""
+    image_starts: npt.NDArray[np.int64]
+    """Shape (ticks, cameras): the byte of the journal at which the picture begins."""
 
 
 def build(journal: Path, part: Path, otherwise: EpisodeEnd | None = None) -> None:
     """Write the episode file, not yet published, and sync it. `otherwise` is the end of a journal that has none;
     without it such a journal is one that a crash cut off.
 
-    Reads the journal twice and holds one picture a camera. Raises NothingRecordedError, OSError; then `part` is gone.
+    Checks the whole journal, then copies its pictures. Raises NothingRecordedError, OSError; then `part` is gone.
     """
     contents = _scan(journal, otherwise)
     structure, places = _create(contents)
@@ -105,27 +109,28 @@ def _scan(journal: Path, otherwise: EpisodeEnd | None) -> _Contents:
     info: EpisodeInfo | None = None
     end: EpisodeEnd | None = None
     raw = bytearray()
-    sizes: list[list[int]] = []
+    seen: list[list[tuple[int, int]]] = []
     reader = JournalReader(journal)
-    current: list[int] = []
+    current: list[tuple[int, int]] = []
     for entry in reader:
         if isinstance(entry, EpisodeInfo):
             info = entry
-            current = [0] * len(info.robot.cameras)
+            current = [(0, 0)] * len(info.robot.cameras)
         elif isinstance(entry, Picture):
-            current[entry.camera] = len(entry.jpeg)
+            current[entry.camera] = (len(entry.jpeg), entry.start_byte)
         elif isinstance(entry, EpisodeEnd):
             end = entry
         else:
             raw += entry
-            sizes.append(list(current))
-    if info is None or not sizes:
+            seen.append(list(current))
+    if info is None or not seen:
         why = reader.damage or "the episode ended before its first"
         raise NothingRecordedError(f"{journal.name} holds no tick: {why}", damaged=reader.damage is not None)
     ticks = decode(bytes(raw), reader.tick_layout, info.robot)
     end = end or otherwise or _cut_off(int(ticks[-1]["dropped"]), reader.damage)
-    image_bytes = np.array(sizes, np.uint32).reshape(len(sizes), -1) * ticks["images"]["seen"]
-    return _Contents(info, end, ticks, image_bytes)
+    places = np.array(seen, np.int64).reshape(len(seen), -1, 2)
+    image_bytes = places[..., 0].astype(np.uint32) * ticks["images"]["seen"]
+    return _Contents(info, end, ticks, image_bytes, places[..., 1])
 
 
 def _cut_off(dropped: int, damage: str | None) -> EpisodeEnd:
@@ -175,48 +180,14 @@ def _velocity(ticks: npt.NDArray[np.void]) -> Array:
         return velocity.astype("<f4")
 
 
-class _Structure(io.RawIOBase):
-    """The file that HDF5 believes it writes: everything but the data, as it came."""
-
-    def __init__(self) -> None:
-        self.writes: list[tuple[int, bytes]] = []
-        self.size = 0
-        self._position = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + (self.size if whence == os.SEEK_END else 0)
-        return self._position
-
-    def write(self, data: Buffer) -> int:
-        self.writes.append((self._position, bytes(data)))
-        self._position += len(self.writes[-1][1])
-        self.size = max(self.size, self._position)
-        return len(self.writes[-1][1])
-
-    def truncate(self, size: int | None = None) -> int:
-        self.size = self._position if size is None else size
-        return self.size
-
-    def readinto(self, buffer: Buffer) -> int:
-        """HDF5 may read what it wrote: the writes again, in their order."""
-        view, start = memoryview(buffer).cast("B"), self._position
-        view[:] = bytes(len(view))
-        for offset, data in self.writes:
-            first, last = max(offset, start), min(offset + len(data), start + len(view))
-            if first < last:
-                view[first - start : last - start] = data[first - offset : last - offset]
-        self._position += len(view)
-        return len(view)
-
-
-def _create(contents: _Contents) -> tuple[_Structure, dict[str, int]]:
+def _create(contents: _Contents) -> tuple[Structure, dict[str, int]]:
     """The file without the data, and the byte at which each dataset begins."""
     shapes = {name: (column.dtype, column.shape) for name, column in _columns(contents).items()}
     rows = len(contents.ticks)
     for index, camera in enumerate(contents.info.robot.cameras):
         width = max(1, int(contents.image_bytes[:, index].max()))
         shapes[f"/observations/images/{camera}"] = (np.dtype("u1"), (rows, width))
-    structure = _Structure()
+    structure = Structure()
     with h5py.File(structure, "w") as file:
         for name, value in _attributes(contents).items():
             file.attrs[name] = value
@@ -285,7 +256,7 @@ def _hz_held(ticks: npt.NDArray[np.void]) -> float:
     return (int(last["number"]) - int(first["number"])) / seconds if seconds > 0 else 0.0
 
 
-def _write(fd: int, data: bytes, offset: int) -> None:
+def _write(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
@@ -293,21 +264,21 @@ def _write(fd: int, data: bytes, offset: int) -> None:
 
 
 def _write_pictures(fd: int, journal: Path, contents: _Contents, places: dict[str, int]) -> None:
-    """Row t of a camera: the picture seen at tick t. What the row has left stays zero, as allocated."""
-    cameras = list(contents.info.robot.cameras)
-    widths = [max(1, int(column.max())) for column in contents.image_bytes.T]
-    starts = [places[f"/observations/images/{camera}"] for camera in cameras]
-    for tick, pictures in enumerate(_pictures(journal, len(cameras))):
-        for camera, jpeg in enumerate(pictures):
-            if contents.image_bytes[tick, camera]:
-                _write(fd, jpeg, starts[camera] + tick * widths[camera])
+    """Row t of a camera: the picture seen at tick t, the rest of the row zero. A few rows at a time."""
+    with journal.open("rb", buffering=0) as source:
+        for index, camera in enumerate(contents.info.robot.cameras):
+            lengths, starts = contents.image_bytes[:, index].tolist(), contents.image_starts[:, index].tolist()
+            width = max(1, *lengths)
+            rows = memoryview(bytearray(_ROWS * width))
+            for first in range(0, len(lengths), _ROWS):
+                part = list(zip(lengths[first : first + _ROWS], starts[first : first + _ROWS], strict=True))
+                for row, (length, start) in enumerate(part):
+                    _read(source.fileno(), rows[row * width :][:length], start)
+                    rows[row * width + length : (row + 1) * width] = bytes(width - length)
+                place = places[f"/observations/images/{camera}"] + first * width
+                _write(fd, rows[: len(part) * width], place)
 
 
-def _pictures(journal: Path, cameras: int) -> Iterator[list[bytes]]:
-    """For each tick the newest picture of each camera."""
-    current = [b""] * cameras
-    for entry in JournalReader(journal):
-        if isinstance(entry, Picture):
-            current[entry.camera] = entry.jpeg
-        elif isinstance(entry, bytes):
-            yield current
+def _read(fd: int, into: memoryview, offset: int) -> None:
+    if os.preadv(fd, [into], offset) != len(into):
+        raise OSError(errno.EIO, "the journal ends before a picture that was read from it")

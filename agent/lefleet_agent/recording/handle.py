@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from lefleet_agent.episode import CameraImage, RobotInfo
+from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, RobotInfo
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.ring import Ring
 from lefleet_agent.recording.sink import RecorderError, Sink
@@ -25,10 +25,13 @@ class RecorderConfig:
     robot: RobotInfo
     jpeg_quality: int = 90
     ring_slots: int = 32
-    sync_period_s: float = 0.8
-    """How often the journal goes to the disk: below 1 s, so that a power cut costs a second with the sync included."""
+    sync_period_s: float = 0.7
+    """How often the journal goes to the disk: so far below 1 s that a power cut costs a second with the wait in the
+    ring and the sync itself included."""
     retry_period_s: float = 10.0
     """How long until a publication that failed (a full disk) is tried again."""
+    before_event_s: float = 0.0
+    """How many seconds of `Sink.watch` are kept in memory for `Sink.save_before`; 0: none."""
     hung_after_s: float = 60.0
     """Silence after which control counts as hung."""
 
@@ -43,7 +46,7 @@ class RecorderHandle:
         self._process: SpawnProcess | None = None
         self._ring: Ring | None = None
         self._stop: EventCounter | None = None
-        self.sink = Sink(config.robot)
+        self.sink = Sink(config.robot, watches=config.before_event_s > 0)
 
     @property
     def alive(self) -> bool:
@@ -91,6 +94,14 @@ class RecorderHandle:
     def preview(self, images: dict[str, CameraImage]) -> bool:
         """As `Sink.preview`."""
         return self.sink.preview(images)
+
+    def watch(self, frame: Frame) -> bool:
+        """As `Sink.watch`."""
+        return self.sink.watch(frame)
+
+    def save_before(self, event: str, info: EpisodeInfo) -> bool:
+        """As `Sink.save_before`."""
+        return self.sink.save_before(event, info)
 
     def close(self, wait_s: float = 60.0) -> None:
         """Let the recorder drain the ring and publish, then end it. An episode that did not end becomes interrupted."""

@@ -9,24 +9,17 @@ is the picture's number, and it lies in the chunk of the first tick that saw it)
 
 import fcntl
 import os
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 import structlog
-from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
-from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, Message
-from mcap.stream_reader import breakup_chunk
-from mcap.writer import MCAP0_MAGIC, CompressionType, IndexType, Writer
+from mcap.writer import CompressionType, IndexType, Writer
 
 from lefleet_agent.episode import EpisodeInfo
 from lefleet_agent.files import fsync_folder
+from lefleet_agent.recording.framing import Channel, DamagedError, Message, Part, chunk, records
 from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info, encode_end, encode_info
 from lefleet_agent.recording.ticks import layout
 
@@ -34,8 +27,6 @@ log = structlog.get_logger()
 
 SUFFIX = ".mcap"
 LAYOUT = "numpy_dtype"
-_CHUNK_HEAD_BYTES = 40  # of an uncompressed chunk: what comes before its data
-_RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 
 
 class JournalError(Exception):
@@ -50,7 +41,9 @@ class Picture:
     """Index in the order of `robot.cameras`."""
     seq: int
     taken_wall_ns: int
-    jpeg: bytes
+    jpeg: Part
+    start_byte: int = field(default=0, compare=False)
+    """Where in the journal that was read the JPEG begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class JournalWriter:
         self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {LAYOUT: layout(info.robot)})
         self._end = self._writer.register_channel("end", "json", 0)
         self._cameras = [self._writer.register_channel(f"camera/{name}", "jpeg", 0) for name in info.robot.cameras]
-        self._message(episode, info.started_wall_ns, encode_info(info))
+        self._add(episode, info.started_wall_ns, encode_info(info))
         self._writer.flush()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -144,14 +137,13 @@ class JournalWriter:
 
     def add(self, tick: bytes, tick_wall_ns: int, pictures: Sequence[Picture]) -> None:
         """Append one tick (bytes of `tick_dtype`) and the pictures it is the first to see."""
-        for picture in pictures:
-            self._message(self._cameras[picture.camera], picture.taken_wall_ns, picture.jpeg, picture.seq)
-        self._message(self._tick, tick_wall_ns, tick)
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        # Framed here: MCAP's writer would copy a picture five times on its way into a chunk.
+        seen = [(self._cameras[each.camera], each.seq, each.taken_wall_ns, each.jpeg) for each in pictures]
+        self._file.append(chunk([*seen, (self._tick, 0, tick_wall_ns, tick)]))
 
     def end(self, end: EpisodeEnd) -> None:
         """Append how the episode ended; nothing follows."""
-        self._message(self._end, end.ended_wall_ns or 0, encode_end(end))
+        self._add(self._end, end.ended_wall_ns or 0, encode_end(end))
         self._writer.finish()  # type: ignore[no-untyped-call]
         self._file.flush()
         self.sync()
@@ -163,12 +155,12 @@ class JournalWriter:
         except OSError as error:
             raise _failed(self.journal.path, error) from error
 
-    def _message(self, channel: int, log_time: int, data: bytes, sequence: int = 0) -> None:
-        self._writer.add_message(channel, log_time=log_time, publish_time=log_time, data=data, sequence=sequence)
+    def _add(self, channel: int, log_time: int, data: bytes) -> None:
+        self._writer.add_message(channel, log_time=log_time, publish_time=log_time, data=data)
 
 
 class _AppendFile:
-    """What MCAP's writer writes to: collects a chunk and appends it whole, or cuts the file back to before it."""
+    """Appends a chunk whole, or cuts the file back to before it. MCAP's writer writes to it, up to each `flush`."""
 
     def __init__(self, journal: LockedJournal) -> None:
         self._journal = journal
@@ -183,16 +175,24 @@ class _AppendFile:
         return self._size + len(self._pending)
 
     def flush(self) -> None:
-        chunk = bytes(self._pending)
-        self._pending.clear()
-        written = 0
+        pending, self._pending = self._pending, bytearray()
+        self.append([bytes(pending)])
+
+    def append(self, parts: Sequence[Part]) -> None:
+        size = sum(map(len, parts))
         try:
-            while written < len(chunk):
-                written += os.pwrite(self._journal.fd, chunk[written:], self._size + written)
+            written = os.pwritev(self._journal.fd, parts, self._size)
+            if written < size:
+                self._append_rest(b"".join(parts), written)
         except OSError as error:
             self._cut_back()
             raise _failed(self._journal.path, error) from error
-        self._size += written
+        self._size += size
+
+    def _append_rest(self, chunk: bytes, written: int) -> None:
+        """The kernel took less than it was given: the disk is nearly full, or a signal came."""
+        while written < len(chunk):
+            written += os.pwrite(self._journal.fd, memoryview(chunk)[written:], self._size + written)
 
     def _cut_back(self) -> None:
         """Remove a torn chunk: on a full disk its blocks are wanted. Readers stop at it if it stays."""
@@ -228,71 +228,32 @@ class JournalReader:
         with self._path.open("rb") as file:
             try:
                 yield from self._entries(file)
-            except _DamagedError as error:
+            except DamagedError as error:
                 self.damage = str(error)
 
     def _entries(self, file: BinaryIO) -> Iterator[Entry]:
-        channels: dict[int, Channel] = {}
+        topics: dict[int, str] = {}
         cameras: dict[str, int] = {}
-        for chunk in _chunks(file):
-            for record in breakup_chunk(chunk):
-                if isinstance(record, Channel):
-                    channels[record.id] = record
-                    self.tick_layout = self.tick_layout or record.metadata.get(LAYOUT, "")
-                elif isinstance(record, Message):
-                    entry = _entry(channels, record, cameras)
-                    if isinstance(entry, EpisodeInfo):
-                        cameras = {f"camera/{name}": index for index, name in enumerate(entry.robot.cameras)}
-                    yield entry
+        for record in records(file):
+            if isinstance(record, Channel):
+                topics[record.number] = record.topic
+                self.tick_layout = self.tick_layout or record.metadata.get(LAYOUT, "")
+                continue
+            entry = _entry(topics, record, cameras)
+            if isinstance(entry, EpisodeInfo):
+                cameras = {f"camera/{name}": index for index, name in enumerate(entry.robot.cameras)}
+            yield entry
 
 
-def _entry(channels: dict[int, Channel], message: Message, cameras: dict[str, int]) -> Entry:
+def _entry(topics: dict[int, str], message: Message, cameras: dict[str, int]) -> Entry:
     try:
-        topic = channels[message.channel_id].topic
+        topic = topics[message.channel]
         if topic == "tick":
-            return message.data
+            return bytes(message.data)
         if topic == "episode":
-            return decode_info(message.data)
+            return decode_info(bytes(message.data))
         if topic == "end":
-            return decode_end(message.data)
-        return Picture(cameras[topic], message.sequence, message.log_time, message.data)
+            return decode_end(bytes(message.data))
+        return Picture(cameras[topic], message.sequence, message.log_time_ns, message.data, message.start_byte)
     except (KeyError, TypeError, ValueError) as error:
-        raise _DamagedError(f"holds a message that this version cannot read: {error!r}") from error
-
-
-class _DamagedError(Exception):
-    """Where and why reading stopped."""
-
-
-def _chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """The chunks with a right CRC, up to the first record that is not. MCAP's own stream reader passes over zeroes,
-    trusts a length of any size, and checks no chunk whose CRC field reads 0: the frame of each record is read here,
-    its fields by the library."""
-    size = os.fstat(file.fileno()).st_size
-    if file.read(len(MCAP0_MAGIC)) != MCAP0_MAGIC:
-        raise _DamagedError("no MCAP file")
-    while (start := file.tell()) < size:
-        head = file.read(_RECORD_HEAD.size)
-        opcode, length = _RECORD_HEAD.unpack(head) if len(head) == _RECORD_HEAD.size else (0, size)
-        if length > size - file.tell():
-            raise _DamagedError(f"cut off at byte {start} of {size}")
-        body = file.read(length)
-        if opcode == Opcode.CHUNK:
-            yield _chunk(body, start, size)
-        elif opcode == Opcode.DATA_END:
-            return
-        elif opcode != Opcode.HEADER or start != len(MCAP0_MAGIC):
-            raise _DamagedError(f"bad record at byte {start} of {size}")
-
-
-def _chunk(body: bytes, start: int, size: int) -> Chunk:
-    try:
-        chunk: Chunk = Chunk.read(ReadDataStream(BytesIO(body)))
-    except (struct.error, McapError, UnicodeDecodeError, OverflowError) as error:
-        raise _DamagedError(f"bad chunk at byte {start} of {size}") from error
-    # An empty chunk has the CRC 0: zeroes would pass for one.
-    if len(body) != _CHUNK_HEAD_BYTES + len(chunk.data) or not chunk.data:
-        raise _DamagedError(f"bad chunk at byte {start} of {size}")
-    if zlib.crc32(chunk.data) != chunk.uncompressed_crc:
-        raise _DamagedError(f"wrong checksum at byte {start} of {size}")
-    return chunk
+        raise DamagedError(f"holds a message that this version cannot read: {error!r}") from error

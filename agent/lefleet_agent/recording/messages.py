@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 
 from lefleet_agent.episode import CameraInfo, EpisodeInfo, Outcome, PolicyInfo, RobotInfo
 
+EVENT = "before_event"
+"""Key in the `extra` of an episode that holds the seconds before this event."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeEnd:

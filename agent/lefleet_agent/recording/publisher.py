@@ -1,5 +1,6 @@
 """Journal -> HDF5 -> spool: durable steps, each of which may be the last before a crash."""
 
+import errno
 import hashlib
 import os
 import queue
@@ -75,7 +76,9 @@ class Publisher:
         self._pending: list[tuple[LockedJournal, EpisodeEnd | None]] = []
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.error: str | None = None
-        """Why the last publication failed; None when it succeeded."""
+        """What failed when all was tried last; None when nothing did."""
+        self._failure: str | None = None
+        self._adopted = False
         self.stats: SpoolStats | None = None
         """The spool as last seen."""
 
@@ -98,13 +101,25 @@ class Publisher:
         # The thread that drains the ring and control itself go first on a busy machine.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         going_on = True
-        self._attempt(self._adopt)
         while going_on:
-            self._recover()
+            self._try_all()
+            going_on = self._wait()
+        self._try_all()
+
+    def _try_all(self) -> None:
+        self._failure = None
+        if self._attempt(self._open):
+            self._attempt(self._adopt)
+            self._attempt(self._recover)
             self._publish_pending()
             self._attempt(self._look)
-            going_on = self._wait()
-        self._publish_pending()
+        self.error = self._failure
+
+    def _open(self) -> None:
+        """Anew each time: another disk may be mounted here by now. Where none is, nothing is made in its place."""
+        self._spool.close()
+        if not self._spool.folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such folder; is its disk mounted?", str(self._spool.folder))
 
     def _wait(self) -> bool:
         """Until there is something to publish or to try again; False when no more will come."""
@@ -123,16 +138,21 @@ class Publisher:
     def _publish(self, locked: LockedJournal, otherwise: EpisodeEnd | None) -> bool:
         """Whether it is done with; otherwise it is tried again later."""
         try:
+            self._publish_or_set_aside(locked, otherwise)
+        except Exception as error:  # noqa: BLE001 - top of the thread: one bad journal must not hold up the others
+            if not _is_gone(locked, error):
+                self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}", error)
+                return False
+            log.error("an episode is gone with its disk", episode_id=locked.episode_id, journal=str(locked.path))
+        locked.close()
+        return True
+
+    def _publish_or_set_aside(self, locked: LockedJournal, otherwise: EpisodeEnd | None) -> None:
+        try:
             for _ in publish(locked, self._spool, otherwise, self._published):
                 pass
         except NothingRecordedError as error:
             self._set_aside(locked, error)
-        except Exception as error:  # noqa: BLE001 - top of the thread: one bad journal must not hold up the others
-            self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}", error)
-            return False
-        locked.close()
-        self.error = None
-        return True
 
     def _set_aside(self, locked: LockedJournal, error: NothingRecordedError) -> None:
         """An empty journal goes; one whose bytes cannot be read is kept for a person to look at."""
@@ -150,21 +170,35 @@ class Publisher:
                 self._pending.append((locked, None))
 
     def _adopt(self) -> None:
-        """Whole episode files that the index does not know: the machine went down between the two."""
+        """Whole episode files that the index does not know: the machine went down, or the disk, between the two."""
+        if self._adopted:
+            return
+        self._adopted = True
         for path in sorted(self._spool.folder.glob(f"*{episode_file.SUFFIX}")):
             if self._spool.get(path.stem) is None:
-                self._attempt(partial(index, path, self._spool, self._published))
+                self._attempt(partial(self._index, path))
+
+    def _index(self, path: Path) -> None:
+        index(path, self._spool, self._published)
 
     def _look(self) -> None:
         self.stats = self._spool.stats()
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def _attempt(self, action: Callable[[], None]) -> bool:
         try:
             action()
         except Exception as error:  # noqa: BLE001 - top of the thread, as above
             self._fail(f"the spool cannot be used: {error}", error)
+            return False
+        return True
 
     def _fail(self, message: str, error: Exception) -> None:
         if message != self.error:  # once, not at every attempt
             log.error(message, exc_info=not isinstance(error, OSError | SpoolError))
-        self.error = message
+        self.error = self._failure = message
+        self._adopted = False  # the disk may be another one next time, with files that its index does not know
+
+
+def _is_gone(locked: LockedJournal, error: Exception) -> bool:
+    """The folder of journals is there and this one is not: another disk came in its place, or somebody deleted it."""
+    return isinstance(error, FileNotFoundError) and locked.path.parent.is_dir() and not locked.path.exists()

@@ -19,10 +19,11 @@ import structlog
 
 from lefleet_agent.episode import EpisodeInfo, Outcome, Pixels
 from lefleet_agent.metrics import RecorderMetrics, new_registry
+from lefleet_agent.recording.before import Before, Kept, missing
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.handle import RecorderConfig
 from lefleet_agent.recording.journal import JournalError, JournalWriter, Picture, remove_unborn
-from lefleet_agent.recording.messages import EpisodeEnd, decode_end, decode_info
+from lefleet_agent.recording.messages import EVENT, EpisodeEnd, decode_end, decode_info
 from lefleet_agent.recording.publisher import Publisher
 from lefleet_agent.recording.ring import Kind, Ring, Slot
 from lefleet_agent.recording.telemetry import Telemetry
@@ -31,6 +32,9 @@ from lefleet_agent.spool import Spool
 log = structlog.get_logger()
 
 TELEMETRY_PERIOD_S = 1.0
+DRAIN_PERIOD_S = 0.1
+"""Ticks are taken a few at a time: waking up for each costs a tenth of encoding it. Shorter where the ring would be
+more than a quarter full by then."""
 
 
 def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCounter) -> None:
@@ -52,28 +56,36 @@ def run(config: RecorderConfig, ring: Ring, stop: EventCounter, ready: EventCoun
         raise RuntimeError("the recorder follows its parent; start it through RecorderHandle")
     publisher.start()
     ready.add()
-    asked = _drain_until_over(ring, recorder, stop, parent.sentinel, config.sync_period_s)
+    asked = _drain_until_over(ring, recorder, stop, parent.sentinel)
     recorder.finish("the recorder was told to stop" if asked else "the control process died")
     log.info("recorder ends", asked=asked)
 
 
-def _drain_until_over(
-    ring: Ring, recorder: "Recorder", stop: EventCounter, parent_gone: int, sync_period_s: float
-) -> bool:
+def _drain_until_over(ring: Ring, recorder: "Recorder", stop: EventCounter, parent_gone: int) -> bool:
     """Record until control stops or is gone; True when it asked for the end. The ring is empty then."""
     poll = select.poll()
-    for fd in (ring.filled.fileno(), stop.fileno(), parent_gone):
+    for fd in (stop.fileno(), parent_gone):
         poll.register(fd, select.POLLIN)
     ends: set[int] = set()
+    behind = False
     while not ends:
         # Looked at before draining: what control committed before it ended is drained after.
-        ends = {fd for fd, _ in poll.poll(sync_period_s * 500)} & {stop.fileno(), parent_gone}
-        while (slot := ring.take()) is not None:
-            recorder.handle(slot)
-            ring.release()
-            recorder.keep_time()
+        wait_s = min(DRAIN_PERIOD_S, ring.slots / 4 / recorder.fps)
+        ends = {fd for fd, _ in poll.poll(0 if behind else wait_s * 1000)}
+        behind = _drain(ring, recorder) > ring.slots // 4
         recorder.keep_time()
     return stop.fileno() in ends
+
+
+def _drain(ring: Ring, recorder: "Recorder") -> int:
+    """Record what the ring holds; returns how many slots that were."""
+    count = 0
+    while (slot := ring.take()) is not None:
+        recorder.handle(slot)
+        ring.release()
+        recorder.keep_time()
+        count += 1
+    return count
 
 
 class Recorder:
@@ -84,6 +96,9 @@ class Recorder:
         self._config = config
         self._publisher = publisher
         self._telemetry = telemetry
+        self._before = Before(config.before_event_s)
+        self.fps = 1.0
+        """Ticks a second of the episode that began last."""
         self._episode: _Episode | None = None
         self._error: str | None = None
         self._sync_due = self._telemetry_due = time.monotonic()
@@ -102,6 +117,10 @@ class Recorder:
                 self._telemetry.status(json.loads(slot.message))
             case Kind.PREVIEW:
                 self._preview(slot)
+            case Kind.WATCH:
+                self._watch(slot)
+            case Kind.SAVE:
+                self._save(decode_info(slot.message))
 
     def keep_time(self) -> None:
         """Sync and tell, if it is time."""
@@ -122,7 +141,9 @@ class Recorder:
 
     def _begin(self, info: EpisodeInfo) -> None:
         self._interrupt("the next episode began")
+        self._before.forget()
         self._telemetry.begin(info)
+        self.fps = info.fps
         try:
             self._episode = _Episode(JournalWriter.create(self._journals, info))
             self._error = None
@@ -130,21 +151,21 @@ class Recorder:
             self._fail(error, info.episode_id)
 
     def _tick(self, slot: Slot) -> None:
-        pictures = self._pictures(slot)
-        if not self._write(slot, pictures):
+        pictures, tick = self._pictures(slot), slot.tick.tobytes()
+        if not self._write(slot, tick, pictures):
             self._telemetry.lost()
-        self._telemetry.tick(slot.tick)
+        self._telemetry.note(tick)
         for picture in pictures:
             self._telemetry.preview(picture.camera, picture.jpeg)
 
-    def _write(self, slot: Slot, pictures: list[Picture]) -> bool:
+    def _write(self, slot: Slot, tick: bytes, pictures: list[Picture]) -> bool:
         """Into the journal; False when there is none that can be written."""
         episode = self._episode
         if episode is None:  # its journal could not be created
             return False
         if not episode.failed:
             try:
-                episode.writer.add(slot.tick.tobytes(), int(slot.tick["tick_wall_ns"]), pictures)
+                episode.writer.add(tick, int(slot.tick["tick_wall_ns"]), pictures)
                 episode.dropped = int(slot.tick["dropped"])
             except JournalError as error:
                 self._lose(episode, error)
@@ -169,6 +190,35 @@ class Recorder:
     def _interrupt(self, reason: str) -> None:
         if self._episode:
             self._end(EpisodeEnd(Outcome.UNKNOWN, True, reason, frames_dropped=self._episode.dropped))
+
+    def _watch(self, slot: Slot) -> None:
+        pictures, tick = self._pictures(slot), slot.tick
+        number, monotonic_ns, wall_ns = (int(tick[name]) for name in ("number", "tick_monotonic_ns", "tick_wall_ns"))
+        self._before.add(Kept(tick.tobytes(), number, monotonic_ns, wall_ns, pictures))
+        for picture in pictures:
+            self._telemetry.preview(picture.camera, picture.jpeg)
+
+    def _save(self, info: EpisodeInfo) -> None:
+        """What was watched, as an episode: written at once, published like any other."""
+        kept = self._before.take()
+        if not kept:
+            log.warning("nothing was watched before the event", event_name=info.extra[EVENT])
+            return
+        info = replace(info, started_wall_ns=kept[0].wall_ns, started_monotonic_ns=kept[0].monotonic_ns)
+        end = EpisodeEnd(Outcome.UNKNOWN, False, f"the seconds before: {info.extra[EVENT]}", missing(kept))
+        try:
+            writer = JournalWriter.create(self._journals, info)
+        except JournalError as error:
+            self._fail(error, info.episode_id)
+            return
+        try:
+            for tick in kept:
+                writer.add(tick.tick, tick.wall_ns, tick.pictures)
+            writer.end(end)
+        except JournalError as error:
+            self._fail(error, info.episode_id)
+            end = replace(end, interrupted=True, reason=f"recording failed: {error}")
+        self._publisher.submit(writer.journal, end)
 
     def _preview(self, slot: Slot) -> None:
         for index, image in enumerate(slot.images):
@@ -224,9 +274,9 @@ class _Episode:
         """Ticks that came here and could not be written."""
 
 
-def encode(image: Pixels, quality: int) -> bytes:
+def encode(image: Pixels, quality: int) -> memoryview:
     """JPEG of an RGB image, as every reader expects it (OpenCV's own order is BGR)."""
     done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape}, {image.dtype}")
-    return jpeg.tobytes()
+    return jpeg.data

@@ -1,8 +1,8 @@
 """Fixed slots in shared memory between the control thread and its recorder: one writer, one reader, nobody waits.
 
-Two kernel counters are the only thing both sides touch. `free` starts at the number of slots: the writer takes one
-before it fills a slot, and finds the ring full when there is none. `filled` counts slots ready to be read. Where the
-next slot is, each side counts for itself.
+Two pipes of slot numbers are the only thing both sides touch besides the slots: `filled`, in the order of filling, and
+`free`. The writer takes the slot that was given back last, whose memory is still in the processor's cache: a recorder
+that keeps up uses a few slots out of many, and copying a tick into one costs a third of a walk around all of them.
 
 The memory has no name (memfd), so there is nothing to unlink: the kernel frees it when both processes are gone,
 killed or not.
@@ -18,7 +18,7 @@ from multiprocessing import reduction
 import numpy as np
 
 from lefleet_agent.episode import Pixels, RobotInfo
-from lefleet_agent.recording.events import DuplicateFd, EventCounter
+from lefleet_agent.recording.events import DuplicateFd, NumberPipe
 from lefleet_agent.recording.ticks import Record, tick_dtype
 
 _CACHE_LINE = 64
@@ -39,6 +39,8 @@ class Kind(IntEnum):
     END = 3
     STATUS = 4
     PREVIEW = 5
+    WATCH = 6
+    SAVE = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Slot:
 class Ring:
     """Both ends. Travels to a spawned process as an argument, before anything is written."""
 
-    def __init__(self, robot: RobotInfo, slots: int, memory: int, filled: EventCounter, free: EventCounter) -> None:
+    def __init__(self, robot: RobotInfo, slots: int, memory: int, filled: NumberPipe, free: NumberPipe) -> None:
         self.robot = robot
         self.filled = filled
         self.free = free
@@ -73,35 +75,55 @@ class Ring:
         # Populate: the first lap of ticks must not pay for the page faults.
         shared = mmap.mmap(memory, slots * slot_bytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._slots = tuple(_slot(shared, n * slot_bytes, robot, offsets, slot_bytes) for n in range(slots))
-        self._next_write = self._next_read = 0
-        self._claimed = False
+        self._free: list[int] = []
+        """Writer: slots to fill, the one given back last at the end."""
+        self._claimed: int | None = None
+        self._taken: int | None = None
 
     @classmethod
     def create(cls, robot: RobotInfo, slots: int = 32) -> "Ring":
         memory = os.memfd_create("lefleet-ring")
         os.ftruncate(memory, slots * _offsets(robot)[1])
-        return cls(robot, slots, memory, EventCounter.create(), EventCounter.create(slots))
+        free = NumberPipe.create()
+        free.put(*range(slots))
+        return cls(robot, slots, memory, NumberPipe.create(), free)
+
+    @property
+    def slots(self) -> int:
+        return len(self._slots)
 
     def claim(self) -> Slot | None:
         """Writer: the slot to fill next, None when the ring is full. The same slot again until `commit`."""
-        if not self._claimed:
-            self._claimed = self.free.take()
-        return self._slots[self._next_write % len(self._slots)] if self._claimed else None
+        if self._claimed is None:
+            self._claimed = self._free.pop() if self.has_room else None
+        return None if self._claimed is None else self._slots[self._claimed]
+
+    @property
+    def has_room(self) -> bool:
+        """Writer: whether a slot can be claimed now; if not, `free` turns readable when one can."""
+        if self._claimed is None:
+            self._free += self.free.take(len(self._slots))
+        return self._claimed is not None or bool(self._free)
 
     def commit(self) -> None:
         """Writer: hand the claimed slot over."""
-        self._claimed = False
-        self._next_write += 1
-        self.filled.add()
+        claimed, self._claimed = self._claimed, None
+        if claimed is None:
+            raise RuntimeError("claim a slot before committing it")
+        self.filled.put(claimed)
 
     def take(self) -> Slot | None:
         """Reader: the oldest filled slot, None when there is none. Valid until `release`."""
-        return self._slots[self._next_read % len(self._slots)] if self.filled.take() else None
+        if self._taken is None:
+            self._taken = next(iter(self.filled.take(1)), None)
+        return None if self._taken is None else self._slots[self._taken]
 
     def release(self) -> None:
         """Reader: give the slot back."""
-        self._next_read += 1
-        self.free.add()
+        taken, self._taken = self._taken, None
+        if taken is None:
+            raise RuntimeError("take a slot before releasing it")
+        self.free.put(taken)
 
     def close(self) -> None:
         """Give the memory up; slots still held keep it until they go."""
@@ -114,7 +136,7 @@ class Ring:
         return _receive, (self.robot, len(self._slots), reduction.DupFd(self._memory), self.filled, self.free)
 
 
-def _receive(robot: RobotInfo, slots: int, memory: DuplicateFd, filled: EventCounter, free: EventCounter) -> Ring:
+def _receive(robot: RobotInfo, slots: int, memory: DuplicateFd, filled: NumberPipe, free: NumberPipe) -> Ring:
     return Ring(robot, slots, memory.detach(), filled, free)
 
 

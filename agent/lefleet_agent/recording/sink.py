@@ -3,12 +3,13 @@
 import json
 import select
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
 
 from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, Outcome, RobotInfo
-from lefleet_agent.recording.messages import EpisodeEnd, encode_end, encode_info
+from lefleet_agent.recording.messages import EVENT, EpisodeEnd, encode_end, encode_info
 from lefleet_agent.recording.ring import Kind, Ring, Slot
 
 
@@ -35,12 +36,15 @@ class RobotState(StrEnum):
 class Sink:
     """The writer's end of the ring. One thread only."""
 
-    def __init__(self, robot: RobotInfo) -> None:
+    def __init__(self, robot: RobotInfo, watches: bool = False) -> None:
+        """`watches`: the recorder keeps what `watch` tells it."""
         self._robot = robot
         self._cameras = tuple(enumerate(robot.cameras))
         self._ring: Ring | None = None
         self._recorder_gone = -1
         self._sent_seq: list[int | None] = [None] * len(self._cameras)
+        self._watches = watches
+        self._watched = 0
         self._number = 0
         self._dropped = 0
         self._dropped_total = 0
@@ -87,6 +91,30 @@ class Sink:
         """End the episode. Waits for a slot. Raises RecorderError; the episode is then recovered as interrupted."""
         end = EpisodeEnd(outcome, interrupted, reason, frames_dropped=self._dropped)
         self._message(Kind.END, encode_end(end), wait_s)
+        self._dropped = 0
+        self._forget_images()
+
+    def watch(self, frame: Frame) -> bool:
+        """While no episode runs, instead of `preview`: keep this tick in memory for a while, see `save_before`. False
+        when it cannot be now or nothing is kept (`recording.before_event_s` is 0). Never waits; copies like `add`."""
+        slot = self._ring.claim() if self._ring and self._watches else None
+        self._watched += 1
+        if slot is None:
+            return False
+        self._fill(slot, frame, self._watched - 1)
+        self._commit(slot, Kind.WATCH)
+        return True
+
+    def save_before(self, event: str, info: EpisodeInfo) -> bool:
+        """Record what was watched last as an episode of its own: `info`'s, begun at its first tick, outcome unknown,
+        `extra` saying `before_event`. False when that cannot be asked for now; never waits."""
+        slot = self._ring.claim() if self._ring and self._watches else None
+        if slot is None:
+            return False
+        marked = replace(info, extra=info.extra | {EVENT: event})
+        self._write(slot, Kind.SAVE, encode_info(marked))
+        self._forget_images()
+        return True
 
     def status(self, values: Mapping[str, object]) -> bool:
         """Tell what no frame tells: `state` (a RobotState), `detail`, `task`, `policy` (repo, commit, digest, type) or
@@ -106,6 +134,8 @@ class Sink:
             return False
         self._copy_images(slot, images)
         self._commit(slot, Kind.PREVIEW)
+        if self._watches:  # a tick that is watched must find its pictures among those that were
+            self._forget_images()
         return True
 
     def _fill(self, slot: Slot, frame: Frame, number: int) -> None:
@@ -177,11 +207,12 @@ class Sink:
         return self._ring
 
     def _wait_for_slot(self, wait_s: float) -> None:
+        ring = self._attached
         poll = select.poll()
-        poll.register(self._attached.free, select.POLLIN)
+        poll.register(ring.free, select.POLLIN)
         poll.register(self._recorder_gone, select.POLLIN)
-        ready = dict(poll.poll(wait_s * 1000))
+        ready = dict(poll.poll(0 if ring.has_room else wait_s * 1000))
         if self._recorder_gone in ready:
             raise RecorderError("the recorder process died; RecorderHandle.ensure_alive() starts it again")
-        if not ready:
+        if not ring.has_room:
             raise RecorderError(f"the recorder took nothing for {wait_s} s; its disk may hang, see its log")

@@ -19,6 +19,7 @@ import os
 import shutil
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,15 @@ from lefleet_agent.episode import EpisodeInfo, RobotInfo
 from lefleet_agent.files import replace
 from lefleet_agent.liveness import UNTIL, control_until_ns
 from lefleet_agent.metrics import RecorderMetrics, exposition
-from lefleet_agent.recording.ticks import Record
+from lefleet_agent.recording.framing import Part
+from lefleet_agent.recording.ticks import tick_dtype
 from lefleet_agent.spool import SpoolStats
 
 log = structlog.get_logger()
 
 FORMAT = 1
 WINDOW_NS = 10 * 10**9
-PREVIEW_PERIOD_NS = 5 * 10**8
+PREVIEW_PERIOD_NS = 9 * 10**8  # the courier asks for them once a second
 STAGES = {"read": "read_ns", "preprocess": "preprocess_ns", "infer": "inference_ns", "send": "send_ns"}
 
 
@@ -58,6 +60,8 @@ class Telemetry:
         self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None}
         self._info: EpisodeInfo | None = None
         self._half_period_ns = 0.0
+        self._noted: list[bytes] = []
+        self._layout = tick_dtype(robot)
         self._window: deque[tuple[int, int, int]] = deque()
         self._ticks = self._late = self._episode_ticks = 0
         self._dropped = self._dropped_total = 0  # by control: in this episode, since it started
@@ -76,6 +80,7 @@ class Telemetry:
             self._metrics.release(policy)
 
     def begin(self, info: EpisodeInfo) -> None:
+        self._count()
         self._info = info
         self._half_period_ns = 0.5e9 / info.fps
         self._window.clear()
@@ -88,8 +93,9 @@ class Telemetry:
     def heard(self, dropped_total: int) -> None:
         """Control said something: it lives, and has dropped so many ticks since it started."""
         self._heard_ns = time.monotonic_ns()
-        self._metrics.frames_dropped.inc(dropped_total - self._dropped_total)
-        self._dropped_total = dropped_total
+        if dropped_total != self._dropped_total:
+            self._metrics.frames_dropped.inc(dropped_total - self._dropped_total)
+            self._dropped_total = dropped_total
 
     def lost(self) -> None:
         """One more tick that reached the recorder but no disk."""
@@ -97,7 +103,16 @@ class Telemetry:
         self._lost_total += 1
         self._metrics.frames_dropped.inc()
 
-    def tick(self, tick: Record) -> None:
+    def note(self, tick: bytes) -> None:
+        """A tick of the episode. Counted with others, once a second: a third of the cost of counting each alone."""
+        self._noted.append(tick)
+
+    def _count(self) -> None:
+        noted, self._noted = self._noted, []
+        for tick in np.frombuffer(b"".join(noted), self._layout):
+            self.tick(tick)
+
+    def tick(self, tick: np.void) -> None:
         lateness_ns, now_ns = int(tick["lateness_ns"]), int(tick["tick_monotonic_ns"])
         late = lateness_ns > self._half_period_ns
         self._dropped = int(tick["dropped"])
@@ -119,7 +134,7 @@ class Telemetry:
         self._metrics.image(camera, now_ns - int(stamp["taken_monotonic_ns"]), new=seq != self._last_seq[index])
         self._last_seq[index] = seq
 
-    def preview(self, index: int, jpeg: bytes) -> None:
+    def preview(self, index: int, jpeg: Part) -> None:
         """Show this picture unless the last one of its camera is too fresh."""
         now_ns = time.monotonic_ns()
         if now_ns - self._previewed_ns[index] >= PREVIEW_PERIOD_NS:
@@ -130,11 +145,13 @@ class Telemetry:
         return time.monotonic_ns() - self._previewed_ns[index] >= PREVIEW_PERIOD_NS
 
     def write(self, recording_error: str | None, spool: SpoolStats | None) -> None:
+        self._count()
         if spool:
             self._metrics.spool_bytes.set(spool.waiting_bytes)
             self._metrics.spool_episodes.set(spool.waiting_episodes)
         # The folder above: `run` itself may be memory, which spares the disk a write a second.
-        self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
+        with suppress(OSError):  # it is gone, and its journals with it: the recording's error says so
+            self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
         self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
         self._replace(self._run / "control.prom", exposition(self._registry).encode())
 
@@ -176,12 +193,12 @@ class Telemetry:
             "late": self._late,
         }
 
-    def _replace(self, path: Path, data: bytes) -> None:
+    def _replace(self, path: Path, data: Part) -> None:
         try:
             replace(path, data)
         except OSError as error:
-            trouble = f"{path.name}: {error.strerror}"
-            if trouble != self._trouble:  # once, not every second
+            trouble = str(error.strerror)
+            if trouble != self._trouble:  # once, not for every file and every second
                 log.error("cannot write how the robot is", path=str(path), reason=error.strerror)
             self._trouble = trouble
 
