@@ -42,7 +42,7 @@ def test_a_robot_is_of_one_kind_and_its_settings_are_named_as_the_file_has_them(
     with pytest.raises(ConfigError) as error:
         load(write(tmp_path, GOOD | {"robot": arm}))
     assert "robot.p_gain = 300" in str(error.value) and "robot.cameras.front.fps = 0" in str(error.value)
-    with pytest.raises(ConfigError, match="so101_sim.*so101_follower.*lerobot"):
+    with pytest.raises(ConfigError, match=r"so101_sim.*so101_follower.*lerobot"):
         load(write(tmp_path, GOOD | {"robot": {"type": "so102"}}))
     with pytest.raises(ConfigError, match=r"robot\.p_gain = 16"):
         load(write(tmp_path, GOOD | {"robot": {"type": "so101_sim", "p_gain": 16}}))

@@ -293,11 +293,11 @@ def test_a_robot_without_ranges_is_refused_with_the_joints_it_has(tmp_path):
 
 def test_an_unknown_robot_is_refused_with_those_there_are(tmp_path):
     settings = LeRobotRobot(type="lerobot", lerobot_type="hexapod", calibration_dir=tmp_path)
-    with pytest.raises(RobotError, match="no robot hexapod; it knows .*koch_follower.*so101_follower"):
+    with pytest.raises(RobotError, match=r"no robot hexapod; it knows .*koch_follower.*so101_follower"):
         _ = build_arm(settings, "robot-1").info
 
 
 def test_a_wrong_setting_of_lerobots_is_refused(tmp_path):
     settings = LeRobotRobot(type="lerobot", lerobot_type="koch_follower", config={"prot": "x"}, joints={})
-    with pytest.raises(RobotError, match="koch_follower of .*prot"):
+    with pytest.raises(RobotError, match=r"koch_follower of .*prot"):
         _ = build_arm(settings, "robot-1").info

@@ -46,7 +46,7 @@ def faults(bus: Any, joint: Callable[[], str | None] = lambda: None) -> Iterator
     """What LeRobot and the SDK raise, as BusFault or RobotDisconnected; leaves the line quiet for the next try."""
     try:
         yield
-    except ConnectionError as error:  # LeRobot's word for: no answer, or a broken one
+    except (ConnectionError, IndexError) as error:  # no answer, or a broken one: the SDK trips over a short one
         culprit = joint()
         quieten(bus)
         raise BusFault(str(error), culprit) from error
@@ -94,8 +94,10 @@ def health(bus: Any, joint: str) -> MotorHealth:
         data, result, flags = bus.packet_handler.readTxRx(
             bus.port_handler, bus.motors[joint].id, _HEALTH_ADDRESS, _HEALTH_BYTES
         )
-        if result != 0 or len(data) != _HEALTH_BYTES:
+        if result != 0:
             raise ConnectionError(bus.packet_handler.getTxRxResult(result))
+        if len(data) != _HEALTH_BYTES:
+            raise ConnectionError(f"an answer of {len(data)} bytes, not {_HEALTH_BYTES}")
     load = int.from_bytes(bytes(data[0:2]), "little")
     return MotorHealth(
         temperature_celsius=float(data[3]),
@@ -121,13 +123,13 @@ def silent(bus: Any) -> list[str]:
 
 
 def _answers(bus: Any, joint: str) -> bool:
-    with faults(bus):
-        if bus.ping(joint) is not None:
-            return True
-        # An alarm is an answer too.
-        _, result, flags = bus.packet_handler.ping(bus.port_handler, bus.motors[joint].id)
+    """An alarm is an answer too."""
     quieten(bus)
-    return bool(result == 0 or flags)
+    try:
+        health(bus, joint)
+    except BusFault:
+        return False
+    return True
 
 
 def missing(bus: Any, joints: list[str]) -> str:
