@@ -16,8 +16,6 @@ from lefleet_agent.episode import CameraImage, Pixels
 
 log = structlog.get_logger()
 
-REOPEN_S = 1.0
-
 
 class CameraError(Exception):
     """The camera gives no pictures; the message names it and the remedy."""
@@ -46,10 +44,11 @@ class CameraSource(Protocol):
 class CameraThread:
     """Keeps the newest picture of one source."""
 
-    def __init__(self, name: str, source: CameraSource, height: int, width: int) -> None:
+    def __init__(self, name: str, source: CameraSource, height: int, width: int, reopen_s: float = 1.0) -> None:
         self._name = name
         self._source = source
         self._shape = (height, width, 3)
+        self._reopen_s = reopen_s
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._image: CameraImage | None = None
@@ -89,7 +88,7 @@ class CameraThread:
                     self._take(self._source.read())
             except CameraError as error:
                 self._tell(str(error))
-                stop.wait(REOPEN_S)
+                stop.wait(self._reopen_s)
             finally:
                 self._source.close()
 

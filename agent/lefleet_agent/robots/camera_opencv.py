@@ -60,7 +60,10 @@ class OpenCvCamera:
     def read(self) -> Shot:
         if self._capture is None:
             raise CameraError(f"{self._settings.path}: it is not open")
-        there, bgr = self._capture.read()
+        try:
+            there, bgr = self._capture.read()
+        except cv2.error as error:
+            raise CameraError(f"{self._settings.path}: a broken picture: {error}") from error
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         if not there:
             raise CameraError(f"{self._settings.path}: it gives no picture; is it unplugged, or the USB bus full?")

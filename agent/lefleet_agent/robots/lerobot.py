@@ -12,8 +12,6 @@ from lefleet_agent.robots.driver import ArmDriver
 
 log = structlog.get_logger()
 
-FIRST_PICTURE_S = 10.0
-
 
 class RealArm:
     """A ResettableRobot: `reset` moves nothing, a person sets the scene, but it reconnects an arm that was lost."""
@@ -26,6 +24,7 @@ class RealArm:
         cameras: dict[str, tuple[CameraThread, CameraInfo]],
         bus_hz: float,
         bus_silence_s: float,
+        first_picture_s: float = 10.0,
     ) -> None:
         self._robot_id = robot_id
         self._kind = kind
@@ -34,6 +33,7 @@ class RealArm:
         self._camera_infos = {name: info for name, (_, info) in cameras.items()}
         self._bus_hz = bus_hz
         self._bus_silence_s = bus_silence_s
+        self._first_picture_s = first_picture_s
         self._arm: ArmThread | None = None
         self._health = ArmHealth({}, {}, 0, 0, 0)
 
@@ -59,7 +59,7 @@ class RealArm:
         try:
             self._connect_arm()
             for camera in self._cameras.values():
-                camera.wait(FIRST_PICTURE_S)
+                camera.wait(self._first_picture_s)
         except CameraError as error:
             self.disconnect()
             raise RobotError(str(error)) from error
