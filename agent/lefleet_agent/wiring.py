@@ -29,9 +29,10 @@ from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics, exposition
 from lefleet_agent.policy import Policy
+from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.release import ReleaseStore
-from lefleet_agent.robot import ResettableRobot
+from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
     handle.start()
     try:
         limits = build_limits(robot.info, settings)
-        loop = ControlLoop(robot, limits, handle.sink, SystemClock(), settings.control_hz, stop)
+        teller = HealthTeller(handle, robot.health) if isinstance(robot, MonitoredRobot) else None
+        loop = ControlLoop(robot, limits, teller or handle.sink, SystemClock(), settings.control_hz, stop)
         has_room = partial(build_spool(settings).has_room, budget_bytes)
         rest = Drain(settings.state_dir).asked_by
-        yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, rest, settings, stop)
+        yield Session(robot, ActivePolicy(settings, robot.info), loop, teller or handle, has_room, rest, settings, stop)
     finally:
         handle.close()
 
