@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 SEND_WAIT_S = 0.02
 HEALTH_PERIOD_S = 0.5
+TELL_PERIOD_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class ArmThread:
         self._errors = dict(before.errors)
         self._reads, self._reads_failed, self._withheld = before.reads, before.reads_failed, before.goals_withheld
         self._asked = 0
-        self._health_due_s = time.monotonic()
+        self._health_due_s = self._tell_due_s = time.monotonic()
         self._answered_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="arm", daemon=True)
 
@@ -169,7 +170,10 @@ class ArmThread:
                 self._count(BusFault(f"{joint}: the motor reports {', '.join(health.alarms)}", joint))
 
     def _count(self, fault: BusFault) -> None:
-        log.debug("arm", fault=str(fault))
+        now_s = time.monotonic()
+        if now_s >= self._tell_due_s:  # each is in the counts; the log needs one now and then
+            self._tell_due_s = now_s + TELL_PERIOD_S
+            log.warning("an exchange with the arm failed", joint=fault.joint, reason=str(fault))
         if fault.joint:
             with self._changed:
                 self._errors[fault.joint] = self._errors.get(fault.joint, 0) + 1
