@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ROBOT_ID = r"^[a-z0-9][a-z0-9-]{0,62}$"
+CAMERA_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
 
 class ConfigError(Exception):
@@ -32,6 +33,90 @@ class SimulatedRobot(Frozen):
     gl: Literal["osmesa", "egl"] = Field(
         "osmesa", description="OpenGL back end: osmesa renders on the CPU, egl on a GPU"
     )
+
+
+class VideoCamera(Frozen):
+    """A V4L2 camera."""
+
+    path: str = Field(min_length=1, description="Device, `/dev/lefleet/camera-<name>` or one of `/dev/v4l/by-path`")
+    width: int = Field(640, ge=16, le=4096, description="Width of its pictures before they are turned, pixels")
+    height: int = Field(480, ge=16, le=4096, description="Height of its pictures before they are turned, pixels")
+    fps: float = Field(30.0, gt=0, le=240, description="Pictures a second")
+    fourcc: str = Field(
+        "MJPG", pattern="^[A-Z0-9]{4}$", description="Pixel format; MJPG lets several cameras share one USB bus"
+    )
+    turn_degrees: Literal[0, 90, 180, 270] = Field(0, description="How far pictures are turned, clockwise, degrees")
+
+
+class JointRange(Frozen):
+    """What may be asked of a joint of a robot that has no calibration of LeRobot's motors."""
+
+    low: float = Field(description="Lowest target, in the joint's unit")
+    high: float = Field(description="Highest target, in the joint's unit")
+    unit: str = Field("degrees", min_length=1, description="The joint's unit")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "JointRange":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+
+class RealRobot(Frozen):
+    """What every robot has that LeRobot drives."""
+
+    calibration_id: str = Field(
+        "", description="LeRobot's id of this arm, which names its calibration file; empty: robot_id"
+    )
+    calibration_dir: Path | None = Field(
+        None, description="Folder of that file; empty: LeRobot's, which HF_LEROBOT_CALIBRATION moves"
+    )
+    torque_off_on_disconnect: bool = Field(
+        False, description="Whether the motors let go when control ends: an arm in the air falls then"
+    )
+    bus_hz: float = Field(100.0, ge=10, le=500, description="Readings of the joints a second")
+    bus_silence_s: float = Field(
+        0.5, ge=0.1, le=10, description="Time without any reading after which the bus counts as gone, seconds"
+    )
+    cameras: dict[Annotated[str, Field(pattern=CAMERA_NAME)], VideoCamera] = Field(
+        {}, description="Cameras by name, as the policy was trained with them"
+    )
+
+
+class So101Follower(RealRobot):
+    """A real SO-101 (or SO-100): six STS3215 motors on one serial bus, driven by LeRobot's own classes."""
+
+    type: Literal["so101_follower"] = Field(description="Kind of robot")
+    port: str = Field("/dev/lefleet/follower", min_length=1, description="Serial port of the arm")
+    p_gain: int = Field(16, ge=1, le=254, description="Proportional gain of the position loop, the register's number")
+    i_gain: int = Field(0, ge=0, le=254, description="Integral gain of the position loop, the register's number")
+    d_gain: int = Field(32, ge=0, le=254, description="Derivative gain of the position loop, the register's number")
+    torque_limit_percent: float = Field(100.0, ge=5, le=100, description="Most torque of the five arm joints, percent")
+    gripper_torque_limit_percent: float = Field(50.0, ge=5, le=100, description="Most torque of the gripper, percent")
+    gripper_current_limit_a: float = Field(
+        1.625, ge=0.1, le=3.25, description="Current at which the gripper's motor protects itself, amperes"
+    )
+
+
+class LeRobotRobot(RealRobot):
+    """Any other robot that LeRobot drives, plugins included."""
+
+    type: Literal["lerobot"] = Field(description="Kind of robot")
+    lerobot_type: str = Field(min_length=1, description="LeRobot's name for it, as `--robot.type` takes it")
+    config: dict[str, Any] = Field({}, description="LeRobot's settings of it, as `--robot.*` takes them")
+    joints: dict[str, JointRange] = Field(
+        {}, description="Range and unit of each joint, for robots that have no calibration of LeRobot's motors"
+    )
+
+
+def _kind(robot: Any) -> str:
+    """Which robot is meant; the simulated one where nothing is said, so that the environment can set single values."""
+    if isinstance(robot, dict):
+        return str(robot.get("type", "so101_sim"))
+    return str(getattr(robot, "type", "so101_sim"))
+
+
+ROBOT_KINDS = ("so101_sim", "so101_follower", "lerobot")
 
 
 class Policy(Frozen):
@@ -127,7 +212,13 @@ class AgentSettings(BaseSettings):
         60.0, ge=5, le=3600, description="Silence after which control counts as hung, seconds; ten times that at start"
     )
     seed: int | None = Field(None, ge=0, description="First scene of the simulator, counted up; empty: from the clock")
-    robot: Annotated[SimulatedRobot, Field(description="Which robot, and its cameras")] = SimulatedRobot()
+    robot: Annotated[
+        Annotated[SimulatedRobot, Tag("so101_sim")]
+        | Annotated[So101Follower, Tag("so101_follower")]
+        | Annotated[LeRobotRobot, Tag("lerobot")],
+        Field(description="Which robot, and its cameras"),
+        Discriminator(_kind),
+    ] = SimulatedRobot()
     policy: Policy = Policy()
     safety: Safety = Safety()
     recording: Recording = Recording()
@@ -159,17 +250,48 @@ def load(path: Path) -> AgentSettings:
     try:
         return AgentSettings(**values)
     except ValidationError as error:
-        wrong = "\n".join(
-            f"  {'.'.join(str(part) for part in e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
+        wrong = "\n".join(f"  {_name(e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {error.error_count()} wrong setting(s):\n{wrong}") from error
 
 
+def _name(place: tuple[int | str, ...]) -> str:
+    """As the file has it: pydantic puts the kind of robot between."""
+    inner = place[:1] + place[2:] if place[:1] == ("robot",) and place[1:2] and place[1] in ROBOT_KINDS else place
+    return ".".join(str(part) for part in inner)
+
+
 def describe(group: type[BaseModel] = AgentSettings, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(dotted name, default as YAML or `required`, meaning) of every setting."""
+    """(dotted name, default as YAML or `required`, meaning) of every setting.
+
+    Of settings that only some kinds of robot have, the meaning says which.
+    """
     for name, field in group.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from describe(field.annotation, f"{prefix}{name}.")
+        groups = list(_groups(field.annotation))
+        if len(groups) > 1:
+            yield from _describe_kinds(groups, f"{prefix}{name}.")
+        elif groups:
+            many = "" if groups[0] is field.annotation else "<name>."
+            yield from describe(groups[0], f"{prefix}{name}.{many}")
         else:
             default = "required" if field.is_required() else json.dumps(field.default)
             yield prefix + name, default, field.description or ""
+
+
+def _groups(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The groups of settings that an annotation names, through unions and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for part in get_args(annotation):
+            yield from _groups(part)
+
+
+def _describe_kinds(kinds: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, str, str]]:
+    yield f"{prefix}type", json.dumps(ROBOT_KINDS[0]), f"Kind of robot: {', '.join(ROBOT_KINDS)}"
+    owners: dict[tuple[str, str, str], list[str]] = {}
+    for kind, word in zip(kinds, ROBOT_KINDS, strict=True):
+        for row in describe(kind, prefix):
+            if row[0] != f"{prefix}type":
+                owners.setdefault(row, []).append(word)
+    for (name, default, meaning), of in owners.items():
+        yield name, default, f"{', '.join(of)}: {meaning}"

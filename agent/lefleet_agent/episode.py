@@ -110,6 +110,34 @@ class RobotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MotorHealth:
+    """One joint's motor, as it last said."""
+
+    temperature_celsius: float
+    voltage_volts: float
+    load_ratio: float
+    """Share of the motor's full torque, -1 to 1."""
+    current_amperes: float
+    alarms: tuple[str, ...]
+    """What the motor itself complains of: `voltage`, `overheat`, `overload`...; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmHealth:
+    """How the arm's motors and their bus are. Counts go on from when the arm was first connected."""
+
+    motors: dict[str, MotorHealth]
+    """By joint; without those that have not been asked yet."""
+    errors: dict[str, int]
+    """By joint: answers that were lost, broken or an alarm."""
+    reads: int
+    reads_failed: int
+    """Readings of all joints that failed; each was tried again."""
+    goals_withheld: int
+    """Targets that came while the bus was stuck and were not sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeInfo:
     """Everything known about an episode when it begins."""
 

@@ -5,6 +5,7 @@ both into one exposition. Each owns an explicit registry.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,6 +20,12 @@ from lefleet_agent.recording.sink import RobotState
 
 LATENESS_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0)
 STAGE_BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+MOTOR_GAUGES = {
+    "temperature_celsius": "Temperature of a joint's motor",
+    "voltage_volts": "Supply voltage at a joint's motor",
+    "current_amperes": "Current of a joint's motor",
+    "load_ratio": "Share of its full torque that a joint's motor gives, -1 to 1",
+}
 INFERENCE_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -76,6 +83,23 @@ class RecorderMetrics:
         self._disk_free = Gauge(
             "lefleet_disk_free_bytes", "Free space of the state folder's disk", ["mount"], registry=registry
         )
+        self._motor_gauges = {
+            name: Gauge(f"lefleet_motor_{name}", meaning, ["joint"], registry=registry)
+            for name, meaning in MOTOR_GAUGES.items()
+        }
+        self._motor_errors = Counter(
+            "lefleet_motor_errors",
+            "Answers of a motor that were lost, broken or an alarm",
+            ["joint"],
+            registry=registry,
+        )
+        self._arm_reads = Counter(
+            "lefleet_arm_reads", "Readings of all joints; failed ones are tried again", ["result"], registry=registry
+        )
+        self._targets_withheld = Counter(
+            "lefleet_arm_targets_withheld", "Targets not sent because the arm's bus was stuck", registry=registry
+        )
+        self._counted: dict[str, int] = {}
 
     def tick(self, lateness_ns: int, inference_ns: int, *, late: bool) -> None:
         self._ticks.labels("late" if late else "on_time").inc()
@@ -104,6 +128,23 @@ class RecorderMetrics:
     def release(self, policy: Mapping[str, object]) -> None:
         self._release.clear()
         self._release.labels(policy.get("repo", ""), policy.get("commit", "")).set(1)
+
+    def arm(self, health: Mapping[str, Any]) -> None:
+        """`health`: the fields of an ArmHealth."""
+        for joint, motor in health["motors"].items():
+            for name, gauge in self._motor_gauges.items():
+                gauge.labels(joint).set(motor[name])
+        for joint, errors in health["errors"].items():
+            self._motor_errors.labels(joint).inc(self._new(f"errors {joint}", errors))
+        reads, failed = health["reads"], health["reads_failed"]
+        self._arm_reads.labels("ok").inc(self._new("reads", reads))
+        self._arm_reads.labels("failed").inc(self._new("reads_failed", failed))
+        self._targets_withheld.inc(self._new("withheld", health["goals_withheld"]))
+
+    def _new(self, name: str, count: int) -> int:
+        """How much a count that control keeps has grown; control that began anew counts from 0."""
+        before, self._counted[name] = self._counted.get(name, 0), count
+        return count - before if count >= before else count
 
     def disk_free(self, mount: str, free_bytes: int) -> None:
         self._disk_free.labels(mount).set(free_bytes)

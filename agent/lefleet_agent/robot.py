@@ -1,8 +1,8 @@
 """The edge towards the arm: what every robot can do, and how it fails."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from lefleet_agent.episode import Action, Observation, Outcome, RobotInfo
+from lefleet_agent.episode import Action, ArmHealth, Observation, Outcome, RobotInfo
 
 
 class RobotError(Exception):
@@ -39,3 +39,11 @@ class ResettableRobot(Robot, Protocol):
 
     def outcome(self) -> Outcome:
         """SUCCESS once the task is done, else UNKNOWN."""
+
+
+@runtime_checkable
+class MonitoredRobot(Protocol):
+    """A robot whose motors tell how they are."""
+
+    def health(self) -> ArmHealth:
+        """As last known; never waits."""

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
-from lefleet_agent.config import AgentSettings, ConfigError
+from lefleet_agent.config import AgentSettings, ConfigError, LeRobotRobot, SimulatedRobot, So101Follower
 from lefleet_agent.control.chunks import Mode
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
@@ -29,11 +30,15 @@ from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics, exposition
 from lefleet_agent.policy import PolicyRunner
+from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.release import ReleaseStore
 from lefleet_agent.requests import drain, emergency_stop
-from lefleet_agent.robot import ResettableRobot
+from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool
+
+if TYPE_CHECKING:
+    from lefleet_agent.robots.lerobot import RealArm
 
 log = structlog.get_logger()
 
@@ -59,11 +64,14 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
         limits, park_pose = build_limits(robot.info, settings), build_park_pose(robot.info, settings)
         operator = Operator(emergency_stop(settings.state_dir), settings.state_dir / "run", stop)
         freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
-        loop = ControlLoop(robot, limits, freshness, handle.sink, SystemClock(), build_pace(settings), operator)
+        teller = HealthTeller(handle, robot.health) if isinstance(robot, MonitoredRobot) else None
+        loop = ControlLoop(
+            robot, limits, freshness, teller or handle.sink, SystemClock(), build_pace(settings), operator
+        )
         has_room = partial(build_spool(settings).has_room, budget_bytes)
         around = Surroundings(has_room, drain(settings.state_dir).asked_by, park_pose)
         releases = ActivePolicy(settings, robot.info, stop)
-        yield Session(robot, releases, loop, handle, operator, around, settings, stop)
+        yield Session(robot, releases, loop, teller or handle, operator, around, settings, stop)
     finally:
         handle.close()
 
@@ -128,15 +136,44 @@ def build_spool(settings: AgentSettings) -> Spool:
 
 
 def build_robot(settings: AgentSettings) -> ResettableRobot:
+    """Raises ConfigError."""
+    robot = settings.robot
+    if not isinstance(robot, SimulatedRobot):
+        return build_arm(robot, settings.robot_id)
+
     from lefleet_agent.robots.so101_sim import So101SimRobot
 
-    robot = settings.robot
     try:
         return So101SimRobot(
             settings.robot_id, robot.camera_width, robot.camera_height, robot.camera_fps, robot.gl, settings.control_hz
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def build_arm(settings: So101Follower | LeRobotRobot, robot_id: str) -> "RealArm":
+    """A real arm with its cameras."""
+    from lefleet_agent.robots import camera_opencv
+    from lefleet_agent.robots.camera import CameraThread
+    from lefleet_agent.robots.driver import ArmDriver
+    from lefleet_agent.robots.lerobot import RealArm
+
+    driver: ArmDriver
+    kind: str
+    if isinstance(settings, So101Follower):
+        from lefleet_agent.robots.so101_follower import FeetechArm
+
+        driver, kind = FeetechArm(settings, robot_id), settings.type
+    else:
+        from lefleet_agent.robots.lerobot_any import AnyArm
+
+        driver, kind = AnyArm(settings, robot_id), settings.lerobot_type
+    cameras = {}
+    for name, camera in settings.cameras.items():
+        info = camera_opencv.describe(camera)
+        source = camera_opencv.OpenCvCamera(camera)
+        cameras[name] = CameraThread(name, source, info.height, info.width), info
+    return RealArm(robot_id, kind, driver, cameras, settings.bus_hz, settings.bus_silence_s)
 
 
 def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:

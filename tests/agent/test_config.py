@@ -37,6 +37,27 @@ def test_a_wrong_setting_is_refused_by_name_and_value(tmp_path, change, named):
     assert named in str(error.value)
 
 
+def test_a_robot_is_of_one_kind_and_its_settings_are_named_as_the_file_has_them(tmp_path):
+    arm = {"type": "so101_follower", "p_gain": 300, "cameras": {"front": {"path": "/dev/video0", "fps": 0}}}
+    with pytest.raises(ConfigError) as error:
+        load(write(tmp_path, GOOD | {"robot": arm}))
+    assert "robot.p_gain = 300" in str(error.value) and "robot.cameras.front.fps = 0" in str(error.value)
+    with pytest.raises(ConfigError, match=r"so101_sim.*so101_follower.*lerobot"):
+        load(write(tmp_path, GOOD | {"robot": {"type": "so102"}}))
+    with pytest.raises(ConfigError, match=r"robot\.p_gain = 16"):
+        load(write(tmp_path, GOOD | {"robot": {"type": "so101_sim", "p_gain": 16}}))
+
+
+@pytest.mark.parametrize(
+    ("robot", "name", "value"),
+    [({}, "camera_fps", 15.0), ({"gl": "egl"}, "camera_fps", 15.0), ({"type": "so101_follower"}, "p_gain", 12)],
+)
+def test_the_environment_sets_a_single_value_of_any_robot(tmp_path, monkeypatch, robot, name, value):
+    monkeypatch.setenv(f"LEFLEET_AGENT_ROBOT__{name.upper()}", str(value))
+    found = load(write(tmp_path, GOOD | {"robot": robot})).robot
+    assert getattr(found, name) == value and found.type == robot.get("type", "so101_sim")
+
+
 def test_every_wrong_setting_is_named_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         load(write(tmp_path, {"control_hz": -1, "pause_s": -1}))

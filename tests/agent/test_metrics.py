@@ -1,8 +1,10 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lefleet_agent.episode import ArmHealth, MotorHealth
 from lefleet_agent.metrics import CourierMetrics, RecorderMetrics, exposition, new_registry
 from lefleet_agent.recording.sink import RobotState
 
@@ -35,6 +37,7 @@ def test_the_docs_list_every_metric_with_its_type_labels_and_meaning_and_no_othe
     recorder.state("running")
     recorder.release({"repo": "a", "commit": "b"})
     recorder.disk_free("/", 1)
+    recorder.arm(arm(reads=1))
     declared = {}
     for family in registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -75,6 +78,24 @@ def test_a_tick_that_played_a_chunk_counts_no_inference(registry, recorder):
     assert {labels["result"]: value for labels, value in found["lefleet_control_ticks_total"]} == {
         "on_time": 1.0,
         "late": 1.0,
+    }
+
+
+def arm(reads: int) -> dict[str, object]:
+    motor = MotorHealth(temperature_celsius=41, voltage_volts=12, load_ratio=-0.2, current_amperes=0.3, alarms=())
+    return asdict(ArmHealth({"gripper": motor}, {"gripper": reads // 10}, reads, reads_failed=2, goals_withheld=1))
+
+
+def test_the_motors_are_told_by_joint_and_counts_grow_by_what_is_new(registry, recorder):
+    for reads in (100, 150, 30):  # control began anew before the last
+        recorder.arm(arm(reads))
+    found = samples(registry)
+    assert found["lefleet_motor_temperature_celsius"] == [({"joint": "gripper"}, 41.0)]
+    assert found["lefleet_motor_load_ratio"] == [({"joint": "gripper"}, -0.2)]
+    assert found["lefleet_motor_errors_total"] == [({"joint": "gripper"}, 18.0)]
+    assert {labels["result"]: value for labels, value in found["lefleet_arm_reads_total"]} == {
+        "ok": 180.0,
+        "failed": 2.0,
     }
 
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lefleet_agent.episode import Outcome
+from lefleet_agent.episode import ArmHealth, MotorHealth, Outcome
+from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.spool import Spool, SpooledEpisode
@@ -262,7 +263,16 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
     now = control(state)
     assert set(now) == {
         *("format", "robot_id", "wall_ns", "control_pid", "recorder_pid", "cameras", "state", "detail", "task"),
-        *("policy", "loop", "episode_id", "episode", "frames_dropped", "recording_error", "alive_until_monotonic_ns"),
+        *(
+            "policy",
+            "arm",
+            "loop",
+            "episode_id",
+            "episode",
+            "frames_dropped",
+            "recording_error",
+            "alive_until_monotonic_ns",
+        ),
     }
     assert now["robot_id"] == "robot-1"
     assert now["cameras"] == ["front", "wrist"]
@@ -280,6 +290,26 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
     after = wait_for_control(state, state="idle", episode_id=None)
     assert after["episode"] is None
     assert after["loop"] == now["loop"]
+
+
+def test_an_arms_health_travels_with_ticks_pictures_and_states(handle, state, make_info, make_frames):
+    motor = MotorHealth(41.0, 12.1, -0.2, 0.3, ("voltage",))
+    health = ArmHealth({"gripper": motor}, {"gripper": 3}, 100, 2, 0)
+    teller = HealthTeller(handle, lambda: health)
+    teller.status({"state": "running", "detail": "", "task": "", "policy": None})
+    wait_until((state / "run" / "control.json").exists)
+    wait_until(lambda: control(state)["arm"] is not None)
+    assert control(state)["arm"]["motors"]["gripper"]["alarms"] == ["voltage"]
+    health = dataclasses.replace(health, errors={"gripper": 4})
+    info = make_info()
+    teller.begin(info)
+    for frame in make_frames(30):
+        select.select([handle.sink._ring.free], [], [])
+        teller.add(frame)
+    teller.end(Outcome.SUCCESS, interrupted=False, reason="")
+    wait_until(lambda: metrics(state).get("lefleet_motor_errors_total{gripper}") == 4)
+    assert metrics(state)["lefleet_motor_temperature_celsius{gripper}"] == 41
+    assert control(state)["state"] == "running", "the health alone changes no state"
 
 
 def test_metrics_tell_the_same(handle, state, make_info, make_frames):

@@ -170,7 +170,9 @@ def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
         ended = loop.run(episode_info(arm.info, HZ), runner, seconds, judge=None)
         spent_s = cpu_s(os.getpid()) - before_s
         assert not ended.interrupted, ended.reason
-        return figures(arm.observed_ns[1:], arm.sent_ns, spent_s / len(arm.sent_ns)) | {"lost": handle.sink.dropped_total}
+        return figures(arm.observed_ns[1:], arm.sent_ns, spent_s / len(arm.sent_ns)) | {
+            "lost": handle.sink.dropped_total
+        }
     finally:
         runner.close()
         handle.close()

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
+import arm_bus
 import checkpoint
 import control_loop
 import demo
@@ -42,7 +43,8 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-BENCHES = {bench.NAME: bench for bench in cast(list[Bench], [recording, control_loop, rollout, ingest, checkpoint, noop, demo])}
+MODULES = [recording, control_loop, rollout, arm_bus, ingest, checkpoint, noop, demo]
+BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 
 

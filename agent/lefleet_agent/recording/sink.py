@@ -118,9 +118,10 @@ class Sink:
 
     def status(self, values: Mapping[str, object]) -> bool:
         """Tell what no frame tells: `state` (a RobotState), `detail`, `task`, `policy` (repo, commit, digest, type) or
-        None. Replaces what was told before. False when it cannot be told now; never waits. Raises ValueError for an
-        unknown state."""
-        RobotState(str(values["state"]))
+        None, `arm` (an ArmHealth's fields). Replaces what was told before, by name. False when it cannot be told now;
+        never waits. Raises ValueError for an unknown state."""
+        if "state" in values:
+            RobotState(str(values["state"]))
         slot = self._ring.claim() if self._ring else None
         if slot is None:
             return False

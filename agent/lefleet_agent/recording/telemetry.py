@@ -4,6 +4,8 @@
 control.json, format 1:
     format, robot_id, wall_ns (when it was written), control_pid, recorder_pid, cameras (names)
     state, detail, task, policy             as control last told them
+    arm         null, or an ArmHealth's fields: motors (by joint: temperature_celsius, voltage_volts, load_ratio,
+                current_amperes, alarms), errors (by joint), reads, reads_failed, goals_withheld
     loop        null, or hz (rate held), lateness_ms_p50, lateness_ms_p99, lateness_ms_max: the last 10 s of an
                 episode's ticks, dropped ones counted in hz; ticks, late: recorded since the recorder started, late
                 meaning by more than half a period
@@ -57,7 +59,7 @@ class Telemetry:
         self._robot = robot
         self._registry = registry
         self._metrics = metrics
-        self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None}
+        self._status: dict[str, object] = {"state": "connecting", "detail": "", "task": "", "policy": None, "arm": None}
         self._info: EpisodeInfo | None = None
         self._half_period_ns = 0.0
         self._noted: list[bytes] = []
@@ -74,8 +76,11 @@ class Telemetry:
 
     def status(self, values: dict[str, object]) -> None:
         self._status |= values
-        self._metrics.state(str(values["state"]))
-        policy = values.get("policy")
+        if "state" in values:
+            self._metrics.state(str(values["state"]))
+        arm, policy = values.get("arm"), values.get("policy")
+        if isinstance(arm, dict):
+            self._metrics.arm(arm)
         if isinstance(policy, dict):
             self._metrics.release(policy)
 

@@ -1,0 +1,53 @@
+"""An SO-101 without hardware: its calibration file, its emulated motors, and the robot of the agent on top."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from sts3215 import Bus, Servo
+
+from lefleet_agent.config import So101Follower
+from lefleet_agent.robots.lerobot import RealArm
+from lefleet_agent.wiring import build_arm
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+RANGES = ((760, 3440), (850, 3230), (880, 3090), (900, 3200), (0, 4095), (2030, 3480))
+
+
+@dataclass
+class Lab:
+    """A folder with `so101.json`, and the bus behind the port `arm` in it."""
+
+    folder: Path
+    bus: Bus
+
+    @classmethod
+    def make(cls, folder: Path) -> "Lab":
+        calibration = {
+            joint: {"id": n + 1, "drive_mode": 0, "homing_offset": 40 * n - 90, "range_min": low, "range_max": high}
+            for n, (joint, (low, high)) in enumerate(zip(JOINTS, RANGES, strict=True))
+        }
+        (folder / "so101.json").write_text(json.dumps(calibration))
+        servos = [
+            Servo(each["id"], each["range_min"], each["range_max"], each["homing_offset"])
+            for each in calibration.values()
+        ]
+        return cls(folder, Bus(folder / "arm", servos))
+
+    def settings(self, **changes) -> So101Follower:
+        values = {"port": str(self.bus.link), "calibration_id": "so101", "calibration_dir": self.folder}
+        return So101Follower(type="so101_follower", **values | changes)
+
+    def robot(self, **changes) -> RealArm:
+        return build_arm(self.settings(**changes), "robot-1")
+
+
+def eventually(condition: Callable[[], bool], limit_s: float = 5.0) -> bool:
+    deadline = monotonic() + limit_s
+    while not condition():
+        if monotonic() > deadline:
+            return False
+        sleep(0.01)
+    return True
