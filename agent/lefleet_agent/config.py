@@ -46,7 +46,11 @@ class Recording(Frozen):
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of recorded pictures")
     ring_slots: int = Field(32, ge=4, le=512, description="Frames that may wait for the recorder")
     spool_budget_bytes: int = Field(
-        20 * 10**9, ge=10**6, description="Disk the spool may use, bytes; only acknowledged episodes are freed"
+        20 * 10**9, ge=10**6, description="Disk the spool may use, bytes; acknowledged episodes are freed first"
+    )
+    spool_when_full: Literal["stop", "free_by_value"] = Field(
+        "stop",
+        description="When episodes that the server lacks fill the budget: `stop` recording, or `free_by_value`",
     )
 
 

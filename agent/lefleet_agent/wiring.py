@@ -3,7 +3,7 @@
 import ipaddress
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,11 @@ from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics, exposition
 from lefleet_agent.policy import Policy
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseStore
+from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import ResettableRobot
-from lefleet_agent.spool import Spool
+from lefleet_agent.spool import Spool, SpoolError
 
 log = structlog.get_logger()
 
@@ -40,7 +42,6 @@ log = structlog.get_logger()
 def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Session]:
     """The control process; its recorder runs until the context ends."""
     robot = build_robot(settings)
-    budget_bytes = settings.recording.spool_budget_bytes
     handle = RecorderHandle(
         RecorderConfig(
             state_dir=settings.state_dir,
@@ -55,8 +56,7 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
     try:
         limits = build_limits(robot.info, settings)
         loop = ControlLoop(robot, limits, handle.sink, SystemClock(), settings.control_hz, stop)
-        has_room = partial(build_spool(settings).has_room, budget_bytes)
-        rest = Drain(settings.state_dir).asked_by
+        has_room, rest = build_room(settings), Drain(settings.state_dir).asked_by
         yield Session(robot, ActivePolicy(settings, robot.info), loop, handle, has_room, rest, settings, stop)
     finally:
         handle.close()
@@ -119,6 +119,24 @@ def build_report(settings: AgentSettings) -> Report:
 
 def build_spool(settings: AgentSettings) -> Spool:
     return Spool(settings.state_dir / "spool")
+
+
+def build_room(settings: AgentSettings) -> Callable[[], bool]:
+    """Whether another episode may be recorded; it makes room for that, so the budget holds without the courier too."""
+    make = partial(build_spool(settings).make_room, settings.recording.spool_budget_bytes, build_rule(settings))
+
+    def has_room() -> bool:
+        try:
+            return make()
+        except SpoolError as error:
+            # What control knows how to say and to try again: a disk that fills up or goes must not end the process.
+            raise RecorderError(f"nothing can be recorded: {error}") from error
+
+    return has_room
+
+
+def build_rule(settings: AgentSettings) -> WhenFull:
+    return WhenFull(settings.recording.spool_when_full)
 
 
 def build_robot(settings: AgentSettings) -> ResettableRobot:
