@@ -28,6 +28,8 @@ __all__ = ["Spool", "SpoolError", "SpoolStats", "SpooledEpisode", "State"]
 
 log = structlog.get_logger()
 
+type _Identity = tuple[int, int]
+
 _ON_DISK = "state IN ('waiting', 'refused', 'acknowledged')"
 
 
@@ -46,7 +48,8 @@ class Spool:
         self.folder = folder
         self._reserve = reserve
         self._database: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened: tuple[_Identity | None, _Identity | None] | None = None
+        """The folder and the index that are in use."""
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -144,9 +147,10 @@ class Spool:
 
     def free_to_budget(self, budget_bytes: int, when_full: WhenFull = WhenFull.STOP) -> list[SpooledEpisode]:
         """Delete files until the spool fits the budget, in the order of lefleet_agent.retention; returns them."""
+        fits = self.stats().bytes <= budget_bytes
         if self._reserve:
             self._reserve.keep()
-        if self.stats().bytes <= budget_bytes:
+        if fits:
             return []
         there = self._episodes(f"WHERE {_ON_DISK} ORDER BY rowid")
         return [episode for episode, reason in to_free(there, budget_bytes, when_full) if self._free(episode, reason)]
@@ -193,22 +197,18 @@ class Spool:
                         raise SpoolError(explain(self.folder, error)) from error
 
     def _connected(self) -> sqlite3.Connection:
-        """The open index: that which lies there now, as a disk may have gone and another come."""
+        """The open index: that which lies there now, as a disk may have gone and another come. Raises OSError too."""
         if self._opened is None:
-            # Only at first: a folder that goes later took its episodes along, and a new one would hide that.
             self.folder.mkdir(exist_ok=True)
-        if self._database is None or self._identity() != self._opened:
+        index, folder = _identity(self.folder / INDEX), _identity(self.folder)
+        if self._database is None or index is None or (folder, index) != self._opened:
             self.close()
+            if self._opened and index is None and folder != self._opened[0]:
+                # A new index here would hide that the episodes went away with their disk.
+                raise FileNotFoundError("the folder is not the one that was there before, and has no index")
             self._database = connect(self.folder)
-            self._opened = self._identity()
+            self._opened = _identity(self.folder), _identity(self.folder / INDEX)
         return self._database
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = (self.folder / INDEX).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
 
     def _change(self, statement: str, values: tuple[object, ...]) -> int:
         """Run one statement, durably; returns how many rows it changed."""
@@ -237,6 +237,14 @@ class Spool:
             receipt=json.loads(row["receipt"]) if row["receipt"] else None,
             reason=row["reason"],
         )
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

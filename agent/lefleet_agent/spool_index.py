@@ -55,10 +55,10 @@ def connect(folder: Path) -> sqlite3.Connection:
 
 def explain(folder: Path, error: sqlite3.Error | OSError) -> str:
     """What is wrong with the index, and what to do."""
-    return f"{folder / INDEX}: {error}; {_remedy(folder, error)}"
+    return f"{folder / INDEX}: {error}; {_remedy(error)}"
 
 
-def _remedy(folder: Path, error: sqlite3.Error | OSError) -> str:
+def _remedy(error: sqlite3.Error | OSError) -> str:
     if isinstance(error, NewerIndexError):
         return "update the agent"
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
@@ -69,4 +69,4 @@ def _remedy(folder: Path, error: sqlite3.Error | OSError) -> str:
         case sqlite3.SQLITE_READONLY:
             return "the disk is read-only: the kernel's log says why; what is on it stays"
         case _:
-            return f"look whether the disk of {folder} is there, mounted and has room; what is on it stays"
+            return "look whether its disk is there, mounted and has room; what is on it stays"

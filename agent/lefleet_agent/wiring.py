@@ -18,19 +18,25 @@ from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.safety import Limits
 from lefleet_agent.control.session import Session
 from lefleet_agent.courier.api import ServerApi
-from lefleet_agent.courier.courier import TALK_S, Courier, CourierFile
+from lefleet_agent.courier.courier import TALK_S, Courier
+from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.heartbeat import Report
+from lefleet_agent.courier.losses import LossCheck
+from lefleet_agent.courier.pace import Pieces, Rate
+from lefleet_agent.courier.room import Room
+from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.credential import Credential
 from lefleet_agent.drain import Drain
 from lefleet_agent.episode import RobotInfo
 from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
-from lefleet_agent.metrics import CourierMetrics, exposition
+from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.policy import Policy
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseStore
+from lefleet_agent.reserve import Reserve
 from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
@@ -63,23 +69,36 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
-    registry = CollectorRegistry()
-    metrics, pulse = CourierMetrics(registry), Pulse()
-    api = build_api(settings, credential.token)
+    metrics, pulse = CourierMetrics(CollectorRegistry()), Pulse()
+    api, report = build_api(settings, credential.token), build_report(settings)
+    folder = settings.state_dir / "spool"
+    spool = Spool(folder, Reserve(folder / "reserve"))
+
+    def alive() -> None:
+        pulse.expect("upload", TALK_S)  # a large episode over a bad link takes hours, but it moves
 
     def counted(size_bytes: int, result: str) -> None:
-        pulse.expect("upload", TALK_S)  # a large episode over a bad link takes hours, but it moves
+        alive()
         metrics.upload_bytes(size_bytes, result)
 
-    uploader = Uploader(
+    def busy() -> bool:
+        return settings.courier.quiet_while_running and report.running()
+
+    limit = settings.courier.upload_bytes_per_s
+    gate = Gate(None if limit is None else Rate(limit), busy, stop.wait, alive)
+    pieces = Pieces(settings.courier.upload_chunk_bytes, limit)
+    budget_bytes = settings.recording.spool_budget_bytes
+    return Courier(
         api,
-        build_spool(settings),
-        settings.courier.upload_chunk_bytes,
-        settings.recording.spool_budget_bytes,
-        counted,
+        Uploader(api, spool, pieces, gate, counted),
+        LossCheck(api, spool, metrics.offered_again.inc),
+        Room(spool, budget_bytes, build_rule(settings), metrics),
+        report,
+        metrics,
+        CourierFile(settings.state_dir / "run" / "courier.json", pulse, lambda: api.clock_offset_s),
+        settings.courier,
+        stop,
     )
-    tell = CourierFile(settings.state_dir / "run" / "courier.json", pulse)
-    return Courier(api, uploader, build_report(settings), partial(exposition, registry), tell, settings.courier, stop)
 
 
 def build_api(settings: AgentSettings, token: str | None = None) -> ServerApi:
