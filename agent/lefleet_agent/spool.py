@@ -1,95 +1,55 @@
 """Episodes on this robot's disk: which wait for the server, which it has, which may go.
 
 One SQLite index beside the files, shared by the recorder (adds), the courier (acknowledges, frees) and whoever looks.
-The index names the file; an episode's file is deleted only after the server's receipt for its SHA-256 is in the index.
+The index names the file. An episode's file is deleted once the server's receipt for its SHA-256 is in the index;
+without one only where `recording.spool_when_full` is `free_by_value` (lefleet_agent.retention), and its row says so.
+Old and new go by the order in which episodes entered: the wall clock may have been wrong.
 """
 
 import json
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from lefleet_agent.episode import Outcome
+from lefleet_agent.files import fsync_folder
+from lefleet_agent.reserve import Reserve
+from lefleet_agent.retention import WhenFull, to_free
+from lefleet_agent.spool_index import INDEX, connect, explain
+from lefleet_agent.spooled import SpooledEpisode, SpoolStats, State
+
+__all__ = ["Spool", "SpoolError", "SpoolStats", "SpooledEpisode", "State"]
 
 log = structlog.get_logger()
 
-INDEX = "index.sqlite3"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS episodes (
-    episode_id      TEXT PRIMARY KEY,
-    file            TEXT NOT NULL,
-    sha256          TEXT NOT NULL,
-    bytes           INTEGER NOT NULL,
-    outcome         TEXT NOT NULL,
-    interrupted     INTEGER NOT NULL,
-    ended_wall_ns   INTEGER NOT NULL,
-    state           TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'refused', 'freed')),
-    receipt         TEXT,
-    reason          TEXT,
-    changed_wall_ns INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS episodes_by_state ON episodes (state, ended_wall_ns);
-"""
+type _Identity = tuple[int, int]
+
+_ON_DISK = "state IN ('waiting', 'refused', 'acknowledged')"
 
 
 class SpoolError(Exception):
-    """The spool cannot do this: the message names the episode, its state and the remedy."""
-
-
-class State(StrEnum):
-    WAITING = "waiting"
-    ACKNOWLEDGED = "acknowledged"
-    REFUSED = "refused"
-    FREED = "freed"
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledEpisode:
-    episode_id: str
-    path: Path
-    sha256: str
-    bytes: int
-    outcome: Outcome
-    interrupted: bool
-    ended_wall_ns: int
-    state: State
-    receipt: dict[str, object] | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    waiting_episodes: int
-    waiting_bytes: int
-    refused_episodes: int
-    refused_bytes: int
-    acknowledged_episodes: int
-    acknowledged_bytes: int
-    """Still on the disk, free to go."""
-
-    @property
-    def unacknowledged_bytes(self) -> int:
-        return self.waiting_bytes + self.refused_bytes
-
-    @property
-    def bytes(self) -> int:
-        """Everything on the disk."""
-        return self.unacknowledged_bytes + self.acknowledged_bytes
+    """The spool cannot do this: the message names the episode or the index, what is wrong, and the remedy."""
 
 
 class Spool:
-    """The index of one folder. Any thread and any process may use one; it opens at first use."""
+    """The index of one folder. Any thread and any process may use one; it opens at first use.
 
-    def __init__(self, folder: Path) -> None:
+    Every method raises SpoolError while the disk is full, read-only or gone, and works again once that is over.
+    """
+
+    def __init__(self, folder: Path, reserve: Reserve | None = None) -> None:
+        """`reserve`: disk space to give up when a receipt cannot be written for want of it."""
         self.folder = folder
+        self._reserve = reserve
         self._database: sqlite3.Connection | None = None
+        self._opened: tuple[_Identity | None, _Identity | None] | None = None
+        """The folder and the index that are in use."""
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -108,23 +68,34 @@ class Spool:
         outcome: Outcome,
         interrupted: bool,
         ended_wall_ns: int,
+        intervened: bool = False,
     ) -> bool:
         """Put a published file into the queue; False when the episode is already there, whatever its state."""
-        changed = self._change(
-            "INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL, ?) ON CONFLICT DO NOTHING",
-            (episode_id, file, sha256, size_bytes, outcome, interrupted, ended_wall_ns, time.time_ns()),
-        )
-        return changed == 1
+
+        def work(database: sqlite3.Connection) -> bool:
+            with _transaction(database):
+                if intervened:
+                    database.execute("INSERT INTO interventions VALUES (?) ON CONFLICT DO NOTHING", (episode_id,))
+                return database.execute(
+                    "INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL, ?)"
+                    " ON CONFLICT DO NOTHING",
+                    (episode_id, file, sha256, size_bytes, outcome, interrupted, ended_wall_ns, time.time_ns()),
+                ).rowcount == 1  # fmt: skip
+
+        return self._do(work)
 
     def get(self, episode_id: str) -> SpooledEpisode | None:
         rows = self._episodes("WHERE episode_id = ?", episode_id)
         return rows[0] if rows else None
 
     def next_waiting(self, skip: Collection[str] = ()) -> SpooledEpisode | None:
-        """What to upload now: the newest failure, then the newest of the others. `skip` names episodes to pass over."""
+        """What to upload now: the newest failure or intervention, then the newest of the others.
+
+        `skip` names episodes to pass over.
+        """
         rows = self._episodes(
             "WHERE state = 'waiting' AND episode_id NOT IN (SELECT value FROM json_each(?))"
-            " ORDER BY outcome = 'failure' DESC, ended_wall_ns DESC LIMIT 1",
+            " ORDER BY outcome = 'failure' OR intervened DESC, rowid DESC LIMIT 1",
             json.dumps(list(skip)),
         )
         return rows[0] if rows else None
@@ -132,7 +103,7 @@ class Spool:
     def acknowledge(self, episode_id: str, receipt: Mapping[str, object]) -> None:
         """The server has it. Raises SpoolError when the receipt names another SHA-256 or the episode does not wait."""
         changed = self._change(
-            "UPDATE episodes SET state = 'acknowledged', receipt = ?, changed_wall_ns = ?"
+            "UPDATE episodes SET state = 'acknowledged', receipt = ?, reason = NULL, changed_wall_ns = ?"
             " WHERE episode_id = ? AND state = 'waiting' AND sha256 = ?",
             (json.dumps(dict(receipt)), time.time_ns(), episode_id, receipt.get("sha256")),
         )
@@ -150,64 +121,102 @@ class Spool:
             self._explain(episode_id, f"a refusal ({reason}) arrived")
         log.warning("episode refused by the server, kept", episode_id=episode_id, reason=reason)
 
-    def free_to_budget(self, budget_bytes: int) -> list[SpooledEpisode]:
-        """Delete acknowledged files, oldest first, until the spool fits the budget; returns them."""
-        freed = []
-        excess = self.stats().bytes - budget_bytes
-        for episode in self._episodes("WHERE state = 'acknowledged' ORDER BY ended_wall_ns"):
-            if excess <= 0:
-                break
-            self._free(episode, f"the server has it, and the spool is {excess} bytes over its {budget_bytes}")
-            excess -= episode.bytes
-            freed.append(episode)
-        return freed
+    def acknowledged(self) -> list[SpooledEpisode]:
+        """What the server gave a receipt for and is still on the disk, newest first."""
+        return self._episodes("WHERE state = 'acknowledged' ORDER BY rowid DESC")
+
+    def offer_again(self, episodes: Iterable[SpooledEpisode], reason: str) -> list[SpooledEpisode]:
+        """Acknowledged ones that the server has lost wait again, unless they left the disk meanwhile; returns them."""
+        again = [episode for episode in episodes if self._do(partial(_offer, episode, reason))]
+        for episode in again:
+            log.warning("episode waits again", episode_id=episode.episode_id, bytes=episode.bytes, reason=reason)
+        return again
+
+    def write_off(self, episode_id: str) -> bool:
+        """Note as lost a waiting episode whose file somebody deleted; whether it waits no longer."""
+        episode = self.get(episode_id)
+        if episode and episode.state is State.WAITING and not episode.path.exists():
+            self._free(episode, "its file is gone from this disk, and the server does not have it")
+            episode = self.get(episode_id)
+        return episode is None or episode.state is not State.WAITING
+
+    def make_room(self, budget_bytes: int, when_full: WhenFull = WhenFull.STOP) -> bool:
+        """Free what may go until the spool fits its budget; whether something new may be recorded then."""
+        self.free_to_budget(budget_bytes, when_full)
+        return when_full is WhenFull.FREE_BY_VALUE or self.has_room(budget_bytes)
+
+    def free_to_budget(self, budget_bytes: int, when_full: WhenFull = WhenFull.STOP) -> list[SpooledEpisode]:
+        """Delete files until the spool fits the budget, in the order of lefleet_agent.retention; returns them."""
+        fits = self.stats().bytes <= budget_bytes
+        if self._reserve:
+            self._reserve.keep()
+        if fits:
+            return []
+        there = self._episodes(f"WHERE {_ON_DISK} ORDER BY rowid")
+        return [episode for episode, reason in to_free(there, budget_bytes, when_full) if self._free(episode, reason)]
 
     def stats(self) -> SpoolStats:
-        with self._using() as database:
+        def work(database: sqlite3.Connection) -> SpoolStats:
             rows = database.execute(
-                "SELECT state, count(*), sum(bytes) FROM episodes WHERE state <> 'freed' GROUP BY state"
+                f"SELECT state, count(*), sum(bytes) FROM episodes WHERE {_ON_DISK} GROUP BY state"  # noqa: S608
             )
             found: dict[str, tuple[int, int]] = {state: (count, size) for state, count, size in rows}
-        nothing = (0, 0)
-        return SpoolStats(
-            *found.get("waiting", nothing), *found.get("refused", nothing), *found.get("acknowledged", nothing)
-        )
+            each = [found.get(state, (0, 0)) for state in ("waiting", "refused", "acknowledged")]
+            lost = database.execute("SELECT count(*) FROM episodes WHERE state = 'freed' AND receipt IS NULL")
+            return SpoolStats(*each[0], *each[1], *each[2], lost.fetchone()[0])
+
+        return self._do(work)
+
+    def freed_episodes(self) -> int:
+        """How many left this disk, ever."""
+        query = "SELECT count(*) FROM episodes WHERE state = 'freed'"
+        return int(self._do(lambda database: database.execute(query).fetchone()[0]))
 
     def has_room(self, budget_bytes: int) -> bool:
         """False when what the server has not got fills the budget: then nothing new may be recorded."""
         return self.stats().unacknowledged_bytes < budget_bytes
 
-    def _free(self, episode: SpooledEpisode, reason: str) -> None:
-        # The file goes first: a crash in between leaves a row that the next call finds and finishes.
-        episode.path.unlink(missing_ok=True)
-        changed = self._change(
-            "UPDATE episodes SET state = 'freed', reason = ?, changed_wall_ns = ?"
-            " WHERE episode_id = ? AND state = 'acknowledged'",
-            (reason, time.time_ns(), episode.episode_id),
-        )
-        if changed == 1:  # 0: another process freed it at the same time, and logged it
-            log.info("episode freed", episode_id=episode.episode_id, bytes=episode.bytes, reason=reason)
+    def _free(self, episode: SpooledEpisode, reason: str) -> bool:
+        """Delete the file; False when another process did, or the episode changed meanwhile."""
+        if not self._do(partial(_delete, episode, reason)):
+            return False
+        tell = log.info if episode.acknowledged else log.error
+        values = {"bytes": episode.bytes, "outcome": episode.outcome, "acknowledged": episode.acknowledged}
+        tell("episode freed", episode_id=episode.episode_id, reason=reason, **values)
+        return True
 
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
+    def _do[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run it on the index; once more after giving up the reserve, if the disk was full. Raises SpoolError."""
         with self._lock:
-            try:
-                self._database = self._database or _connect(self.folder)
-                yield self._database
-            except sqlite3.Error as error:
-                raise SpoolError(
-                    f"{self.folder / INDEX}: {error}; if it is damaged, delete it: the recorder makes it anew"
-                ) from error
+            while True:
+                try:
+                    return work(self._connected())
+                except (sqlite3.Error, OSError) as error:
+                    self.close()  # the disk may come back with other files
+                    if not (self._reserve and self._reserve.give_up()):
+                        raise SpoolError(explain(self.folder, error)) from error
+
+    def _connected(self) -> sqlite3.Connection:
+        """The open index: that which lies there now, as a disk may have gone and another come. Raises OSError too."""
+        if self._opened is None:
+            self.folder.mkdir(exist_ok=True)
+        index, folder = _identity(self.folder / INDEX), _identity(self.folder)
+        if self._database is None or index is None or (folder, index) != self._opened:
+            self.close()
+            if self._opened and index is None and folder != self._opened[0]:
+                # A new index here would hide that the episodes went away with their disk.
+                raise FileNotFoundError("the folder is not the one that was there before, and has no index")
+            self._database = connect(self.folder)
+            self._opened = _identity(self.folder), _identity(self.folder / INDEX)
+        return self._database
 
     def _change(self, statement: str, values: tuple[object, ...]) -> int:
         """Run one statement, durably; returns how many rows it changed."""
-        with self._using() as database:
-            return database.execute(statement, values).rowcount
+        return self._do(lambda database: database.execute(statement, values).rowcount)
 
     def _episodes(self, clauses: str, *values: str) -> list[SpooledEpisode]:
-        with self._using() as database:
-            rows = database.execute(f"SELECT * FROM episodes {clauses}", values).fetchall()  # noqa: S608
-        return [self._entry(row) for row in rows]
+        query = f"SELECT *, episode_id IN (SELECT episode_id FROM interventions) AS intervened FROM episodes {clauses}"  # noqa: S608
+        return [self._entry(row) for row in self._do(lambda database: database.execute(query, values).fetchall())]
 
     def _explain(self, episode_id: str, event: str) -> None:
         entry = self.get(episode_id)
@@ -222,6 +231,7 @@ class Spool:
             bytes=row["bytes"],
             outcome=Outcome(row["outcome"]),
             interrupted=bool(row["interrupted"]),
+            intervened=bool(row["intervened"]),
             ended_wall_ns=row["ended_wall_ns"],
             state=State(row["state"]),
             receipt=json.loads(row["receipt"]) if row["receipt"] else None,
@@ -229,12 +239,48 @@ class Spool:
         )
 
 
-def _connect(folder: Path) -> sqlite3.Connection:
-    folder.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(folder / INDEX, timeout=30, autocommit=True, check_same_thread=False)
-    database.row_factory = sqlite3.Row
-    database.execute("PRAGMA journal_mode = WAL")
-    # FULL: a receipt must be on the disk before the file it covers is deleted.
-    database.execute("PRAGMA synchronous = FULL")
-    database.executescript(_SCHEMA)
-    return database
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def _delete(episode: SpooledEpisode, reason: str, database: sqlite3.Connection) -> bool:
+    # One transaction: nobody may offer an episode again whose file is on its way out. A crash before its end leaves a
+    # row that the next call finds and finishes.
+    with _transaction(database):
+        changed = database.execute(
+            "UPDATE episodes SET state = 'freed', reason = ?, changed_wall_ns = ?"
+            " WHERE episode_id = ? AND state = ? AND receipt IS ?",
+            (reason, time.time_ns(), episode.episode_id, episode.state, _text(episode.receipt)),
+        ).rowcount
+        if changed == 1:
+            episode.path.unlink(missing_ok=True)
+            fsync_folder(episode.path.parent)
+    return changed == 1
+
+
+def _offer(episode: SpooledEpisode, reason: str, database: sqlite3.Connection) -> bool:
+    with _transaction(database):
+        return episode.path.exists() and database.execute(
+            "UPDATE episodes SET state = 'waiting', receipt = NULL, reason = ?, changed_wall_ns = ?"
+            " WHERE episode_id = ? AND state = 'acknowledged' AND receipt = ?",
+            (reason, time.time_ns(), episode.episode_id, _text(episode.receipt)),
+        ).rowcount == 1  # fmt: skip
+
+
+def _text(receipt: dict[str, object] | None) -> str | None:
+    return None if receipt is None else json.dumps(receipt)

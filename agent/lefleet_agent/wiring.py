@@ -3,7 +3,7 @@
 import ipaddress
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,21 +21,29 @@ from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.courier.api import ServerApi
-from lefleet_agent.courier.courier import TALK_S, Courier, CourierFile
+from lefleet_agent.courier.courier import TALK_S, Courier
+from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.heartbeat import Report
+from lefleet_agent.courier.losses import LossCheck
+from lefleet_agent.courier.pace import Pieces, Rate
+from lefleet_agent.courier.room import Room
+from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.credential import Credential
 from lefleet_agent.episode import Action, RobotInfo
 from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
-from lefleet_agent.metrics import CourierMetrics, exposition
+from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.policy import PolicyRunner
 from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
+from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseStore
 from lefleet_agent.requests import drain, emergency_stop
+from lefleet_agent.reserve import Reserve
+from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import MonitoredRobot, ResettableRobot
-from lefleet_agent.spool import Spool
+from lefleet_agent.spool import Spool, SpoolError
 
 if TYPE_CHECKING:
     from lefleet_agent.robots.lerobot import RealArm
@@ -47,7 +55,6 @@ log = structlog.get_logger()
 def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Session]:
     """The control process; its recorder runs until the context ends."""
     robot = build_robot(settings)
-    budget_bytes = settings.recording.spool_budget_bytes
     handle = RecorderHandle(
         RecorderConfig(
             state_dir=settings.state_dir,
@@ -65,11 +72,9 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
         operator = Operator(emergency_stop(settings.state_dir), settings.state_dir / "run", stop)
         freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
         teller = HealthTeller(handle, robot.health) if isinstance(robot, MonitoredRobot) else None
-        loop = ControlLoop(
-            robot, limits, freshness, teller or handle.sink, SystemClock(), build_pace(settings), operator
-        )
-        has_room = partial(build_spool(settings).has_room, budget_bytes)
-        around = Surroundings(has_room, drain(settings.state_dir).asked_by, park_pose)
+        sink, pace = teller or handle.sink, build_pace(settings)
+        loop = ControlLoop(robot, limits, freshness, sink, SystemClock(), pace, operator)
+        around = Surroundings(build_room(settings), drain(settings.state_dir).asked_by, park_pose)
         releases = ActivePolicy(settings, robot.info, stop)
         yield Session(robot, releases, loop, teller or handle, operator, around, settings, stop)
     finally:
@@ -77,23 +82,35 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
-    registry = CollectorRegistry()
-    metrics, pulse = CourierMetrics(registry), Pulse()
-    api = build_api(settings, credential.token)
+    metrics, pulse = CourierMetrics(CollectorRegistry()), Pulse()
+    api, report = build_api(settings, credential.token), build_report(settings)
+    folder = settings.state_dir / "spool"
+    spool = Spool(folder, Reserve(folder / "reserve"))
+
+    def alive() -> None:
+        pulse.expect("upload", TALK_S)  # a large episode over a bad link takes hours, but it moves
 
     def counted(size_bytes: int, result: str) -> None:
-        pulse.expect("upload", TALK_S)  # a large episode over a bad link takes hours, but it moves
+        alive()
         metrics.upload_bytes(size_bytes, result)
 
-    uploader = Uploader(
+    def busy() -> bool:
+        return settings.courier.quiet_while_running and report.running()
+
+    limit = settings.courier.upload_bytes_per_s
+    gate = Gate(None if limit is None else Rate(limit), busy, stop.wait, alive)
+    pieces = Pieces(settings.courier.upload_chunk_bytes, limit)
+    return Courier(
         api,
-        build_spool(settings),
-        settings.courier.upload_chunk_bytes,
-        settings.recording.spool_budget_bytes,
-        counted,
+        Uploader(api, spool, pieces, gate, counted),
+        LossCheck(api, spool, metrics.offered_again.inc),
+        Room(spool, settings.recording.spool_budget_bytes, build_rule(settings), metrics),
+        report,
+        metrics,
+        CourierFile(settings.state_dir / "run" / "courier.json", pulse, lambda: api.clock_offset_s),
+        settings.courier,
+        stop,
     )
-    tell = CourierFile(settings.state_dir / "run" / "courier.json", pulse)
-    return Courier(api, uploader, build_report(settings), partial(exposition, registry), tell, settings.courier, stop)
 
 
 def build_api(settings: AgentSettings, token: str | None = None) -> ServerApi:
@@ -133,6 +150,24 @@ def build_report(settings: AgentSettings) -> Report:
 
 def build_spool(settings: AgentSettings) -> Spool:
     return Spool(settings.state_dir / "spool")
+
+
+def build_room(settings: AgentSettings) -> Callable[[], bool]:
+    """Whether another episode may be recorded; it makes room for that, so the budget holds without the courier too."""
+    make = partial(build_spool(settings).make_room, settings.recording.spool_budget_bytes, build_rule(settings))
+
+    def has_room() -> bool:
+        try:
+            return make()
+        except SpoolError as error:
+            # What control knows how to say and to try again: a disk that fills up or goes must not end the process.
+            raise RecorderError(f"nothing can be recorded: {error}") from error
+
+    return has_room
+
+
+def build_rule(settings: AgentSettings) -> WhenFull:
+    return WhenFull(settings.recording.spool_when_full)
 
 
 def build_robot(settings: AgentSettings) -> ResettableRobot:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ def build_services(settings: Settings) -> Services:
         blobs=BlobStore(settings.blobs_dir),
         incoming=Incoming(settings.incoming_dir, settings.min_free_bytes),
         metrics=Metrics(),
+        instance=uuid.uuid4().hex,
     )
 
 

@@ -16,3 +16,5 @@ class Services:
     blobs: BlobStore
     incoming: Incoming
     metrics: Metrics
+    instance: str
+    """Of this start of this process alone."""

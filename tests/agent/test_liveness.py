@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lefleet_agent import liveness
-from lefleet_agent.courier.courier import CourierFile
+from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.liveness import UNTIL, Pulse, control_until_ns
 
 S = 10**9

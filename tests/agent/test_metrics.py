@@ -1,3 +1,4 @@
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -102,3 +103,21 @@ def test_the_motors_are_told_by_joint_and_counts_grow_by_what_is_new(registry, r
 def test_the_courier_counts_bytes(registry):
     CourierMetrics(registry).upload_bytes(5, "sent")
     assert samples(registry)["lefleet_upload_bytes_total"] == [({"result": "sent"}, 5.0)]
+
+
+def test_what_left_the_disk_is_counted_as_the_index_counts_it(registry):
+    metrics = CourierMetrics(registry)
+    metrics.freed(5, 1)
+    metrics.freed(5, 1)
+    metrics.freed(7, 1)
+    metrics.freed(0, 0)  # the index was made anew: a counter does not go back
+    metrics.freed(2, 0)
+    found = {labels["acknowledged"]: value for labels, value in samples(registry)["lefleet_episodes_freed_total"]}
+    assert found == {"true": 9.0, "false": 1.0}
+
+
+def test_a_clock_that_was_compared_with_none_has_no_offset(registry):
+    metrics = CourierMetrics(registry)
+    assert math.isnan(samples(registry)["lefleet_clock_offset_seconds"][0][1])
+    metrics.clock_offset.set(-3.5)
+    assert samples(registry)["lefleet_clock_offset_seconds"] == [({}, -3.5)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lefleet_agent.episode import Outcome
+from lefleet_agent.retention import WhenFull
 from lefleet_agent.spool import Spool, SpoolError, State
 
 
@@ -17,7 +18,14 @@ def spool(tmp_path):
     spool.close()
 
 
-def add(spool: Spool, name: str, outcome: Outcome = Outcome.SUCCESS, ended: int = 0, size: int = 100) -> bool:
+def add(
+    spool: Spool,
+    name: str,
+    outcome: Outcome = Outcome.SUCCESS,
+    ended: int = 0,
+    size: int = 100,
+    intervened: bool = False,
+) -> bool:
     spool.folder.mkdir(exist_ok=True)
     (spool.folder / f"{name}.h5").write_bytes(b"x" * size)
     return spool.add(
@@ -28,6 +36,7 @@ def add(spool: Spool, name: str, outcome: Outcome = Outcome.SUCCESS, ended: int 
         outcome=outcome,
         interrupted=False,
         ended_wall_ns=ended,
+        intervened=intervened,
     )
 
 
@@ -45,17 +54,30 @@ def test_a_new_spool_is_empty_and_has_room(spool):
     assert spool.has_room(1)
 
 
-def test_newest_failure_first_then_the_newest_of_the_others(spool):
-    add(spool, "old-success", ended=1)
-    add(spool, "old-failure", Outcome.FAILURE, ended=2)
-    add(spool, "unknown", Outcome.UNKNOWN, ended=5)
-    add(spool, "new-failure", Outcome.FAILURE, ended=3)
-    add(spool, "new-success", ended=4)
+def test_newest_failure_or_intervention_first_then_the_newest_of_the_others(spool):
+    add(spool, "old-success")
+    add(spool, "old-failure", Outcome.FAILURE)
+    add(spool, "corrected", intervened=True)
+    add(spool, "new-failure", Outcome.FAILURE)
+    add(spool, "new-success")
+    add(spool, "unknown", Outcome.UNKNOWN)
     order = []
     while (episode := spool.next_waiting()) is not None:
         order.append(episode.episode_id)
         deliver(spool, episode.episode_id)
-    assert order == ["new-failure", "old-failure", "unknown", "new-success", "old-success"]
+    assert order == ["new-failure", "corrected", "old-failure", "unknown", "new-success", "old-success"]
+
+
+def test_a_clock_that_starts_in_1970_or_jumps_changes_no_order(spool):
+    """A Jetson without a clock battery: what counts is which episode came into the spool later."""
+    for name, ended in (("a", 1_700_000_000), ("b", 5), ("c", 9_999_999_999), ("d", 6)):
+        add(spool, name, ended=ended)
+    order = []
+    while (episode := spool.next_waiting()) is not None:
+        order.append(episode.episode_id)
+        deliver(spool, episode.episode_id)
+    assert order == ["d", "c", "b", "a"]
+    assert [episode.episode_id for episode in spool.free_to_budget(0)] == ["a", "b", "c", "d"]
 
 
 def test_episodes_can_be_passed_over(spool):
@@ -138,6 +160,62 @@ def test_freeing_goes_on_after_a_crash_between_file_and_index(spool):
     assert spool.get("a").state is State.FREED
 
 
+def test_with_the_setting_what_the_server_lacks_goes_too_the_least_valuable_first_and_the_loss_stays_visible(spool):
+    add(spool, "failure", Outcome.FAILURE)
+    add(spool, "corrected", intervened=True)
+    add(spool, "success")
+    add(spool, "unknown", Outcome.UNKNOWN)
+    add(spool, "delivered", Outcome.FAILURE)
+    deliver(spool, "delivered")
+
+    assert spool.make_room(400, WhenFull.FREE_BY_VALUE)
+    assert files(spool) == {"failure", "corrected", "success", "unknown"}
+    assert spool.stats().lost_episodes == 0, "the server has it"
+    assert not spool.make_room(400, WhenFull.STOP), "full, and nothing may go"
+
+    assert spool.make_room(200, WhenFull.FREE_BY_VALUE)
+    assert files(spool) == {"failure", "corrected"}
+    assert (spool.stats().lost_episodes, spool.freed_episodes()) == (2, 3)
+    lost = spool.get("success")
+    assert lost.state is State.FREED and not lost.acknowledged
+    assert "the server does not have it" in lost.reason and "free_by_value" in lost.reason
+
+
+def test_what_the_server_lost_waits_again_unless_it_left_the_disk(spool):
+    for name in ("here", "freed", "gone"):
+        add(spool, name)
+        deliver(spool, name)
+    known = spool.acknowledged()
+    assert [episode.episode_id for episode in known] == ["gone", "freed", "here"]
+    spool._free(spool.get("freed"), "for the test")
+    (spool.folder / "gone.h5").unlink()
+
+    assert [episode.episode_id for episode in spool.offer_again(known, "the server lost it")] == ["here"]
+    here = spool.get("here")
+    assert (here.state, here.receipt, here.reason) == (State.WAITING, None, "the server lost it")
+    assert spool.free_to_budget(100) and files(spool) == {"here"}, "it is safe from freeing again"
+    deliver(spool, "here")
+    assert spool.get("here").reason is None
+
+
+def test_an_episode_that_changed_meanwhile_is_not_freed(spool):
+    add(spool, "a")
+    deliver(spool, "a")
+    before = spool.get("a")
+    spool.offer_again([before], "the server lost it")
+    assert not spool._free(before, "decided before")
+    assert files(spool) == {"a"} and spool.get("a").state is State.WAITING
+
+
+def test_a_file_that_somebody_deleted_is_noted_as_lost(spool):
+    add(spool, "a")
+    assert not spool.write_off("a"), "it is there"
+    (spool.folder / "a.h5").unlink()
+    assert spool.write_off("a")
+    assert spool.get("a").state is State.FREED and spool.stats().lost_episodes == 1
+    assert spool.write_off("a"), "it waits no longer"
+
+
 def test_room_is_what_the_server_lacks_against_the_budget(spool):
     add(spool, "a", size=60)
     add(spool, "b", size=60)
@@ -159,9 +237,9 @@ def test_what_is_committed_survives_another_opening(spool):
 def test_commits_reach_the_disk_before_they_count(spool):
     """FULL: what the index says must be true after a power cut too."""
     add(spool, "a")
-    with spool._using() as database:
-        assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
-        assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    database = spool._database
+    assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_two_claims_of_one_step_succeed_once(spool):
@@ -196,6 +274,7 @@ ADD = """
 import sys
 from pathlib import Path
 from lefleet_agent.episode import Outcome
+from lefleet_agent.retention import WhenFull
 from lefleet_agent.spool import Spool
 spool = Spool(Path(sys.argv[1]))
 for number in range(50):
@@ -223,3 +302,64 @@ def test_the_index_admits_no_unknown_state(spool):
     add(spool, "a")
     with sqlite3.connect(Path(spool.folder) / "index.sqlite3") as database, pytest.raises(sqlite3.IntegrityError):
         database.execute("UPDATE episodes SET state = 'lost'")
+
+
+RELEASED_SCHEMA = """
+CREATE TABLE IF NOT EXISTS episodes (
+    episode_id      TEXT PRIMARY KEY,
+    file            TEXT NOT NULL,
+    sha256          TEXT NOT NULL,
+    bytes           INTEGER NOT NULL,
+    outcome         TEXT NOT NULL,
+    interrupted     INTEGER NOT NULL,
+    ended_wall_ns   INTEGER NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'refused', 'freed')),
+    receipt         TEXT,
+    reason          TEXT,
+    changed_wall_ns INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS episodes_by_state ON episodes (state, ended_wall_ns);
+"""
+RELEASED_ADD = "INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL, ?) ON CONFLICT DO NOTHING"
+"""Of version 0.1.0, word for word."""
+
+
+@pytest.fixture
+def released(spool) -> sqlite3.Connection:
+    spool.folder.mkdir()
+    database = sqlite3.connect(spool.folder / "index.sqlite3", autocommit=True)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(RELEASED_SCHEMA)
+    database.execute(RELEASED_ADD, ("old", "old.h5", "sha-old", 100, "failure", 0, 5, 6))
+    return database
+
+
+def test_an_index_of_the_released_version_is_taken_over_with_what_it_holds(spool, released):
+    released.close()
+    add(spool, "new", intervened=True)
+    assert [spool.get(name).intervened for name in ("old", "new")] == [False, True]
+    deliver(spool, "old")
+    assert spool.get("old").state is State.ACKNOWLEDGED
+
+
+def test_the_released_version_goes_on_beside_this_one_and_after_it(spool, released):
+    """While a robot is updated its recorder may still be the old one, and a bad release returns to it."""
+    add(spool, "new", intervened=True)
+    assert released.execute(RELEASED_ADD, ("late", "late.h5", "sha-late", 1, "success", 0, 7, 8)).rowcount == 1
+    assert len(released.execute("SELECT * FROM episodes").fetchone()) == 11
+    assert spool.get("late").state is State.WAITING and not spool.get("late").intervened
+    released.close()
+
+
+def test_an_index_of_a_later_kind_is_refused_with_the_remedy(spool, released):
+    released.execute("PRAGMA user_version = 7")
+    with pytest.raises(SpoolError, match=r"the index has version 7, this agent knows 0; update the agent"):
+        spool.stats()
+
+
+def test_an_index_that_was_deleted_under_way_is_made_anew(spool):
+    add(spool, "a")
+    for path in spool.folder.glob("index.*"):
+        path.unlink()
+    assert spool.get("a") is None
+    assert add(spool, "a") and Spool(spool.folder).get("a") is not None

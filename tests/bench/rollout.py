@@ -64,16 +64,16 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     run_worker("rollout.py", 300, part="policy", folder=str(policy))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, *PEERS)}
     for turn in range(options.rounds):
-        for name in found:
+        for name, rounds in found.items():
             tell(name)
             scratch = options.folder / f"rollout-{turn}"
             part = PEERS.get(name, "ours")
             arguments = {"part": part, "policy": str(policy), "folder": f"{scratch}-{part}", "seconds": seconds}
-            found[name].append(run_worker("rollout.py", 300 + 4 * seconds, **arguments))
+            rounds.append(run_worker("rollout.py", 300 + 4 * seconds, **arguments))
     rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
     return Figure(
         NAME,
-        f"ACT (51.6 M, chunks of 100) at {HZ} Hz on two 640x480 cameras, {seconds} s a turn, median of {options.rounds}",
+        f"ACT (51.6 M) at {HZ} Hz on two 640x480 cameras, {seconds} s a turn, median of {options.rounds}",
         COLUMNS,
         rows,
         tuple(
@@ -180,9 +180,8 @@ def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
 
 def lerobots(strategy: str, policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
     """LeRobot's own program, as its documentation says, on the same arm."""
-    from lerobot_arm import BenchArm
-
     from lerobot.scripts.lerobot_rollout import main as rollout
+    from lerobot_arm import BenchArm
 
     recording = [
         "--dataset.repo_id=lefleet/rollout_bench",

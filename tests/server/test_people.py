@@ -27,6 +27,7 @@ ROBOTS_ONLY = [
     ("PATCH", "/api/v1/robot/uploads/0"),
     ("DELETE", "/api/v1/robot/uploads/0"),
     ("GET", f"/api/v1/robot/receipts/{'0' * 64}"),
+    ("POST", "/api/v1/robot/receipts/missing"),
 ]
 
 

@@ -113,6 +113,8 @@ async def test_a_heartbeat_is_what_people_see(robot, operator):
     assert (before["state"], before["online"], before["heartbeat"]) == ("offline", False, None)
     answer = await robot.http.post("/api/v1/robot/heartbeat", json=HEARTBEAT)
     assert answer.json()["interval_s"] == 5
+    again = await robot.http.post("/api/v1/robot/heartbeat", json=HEARTBEAT)
+    assert answer.json()["instance"] == again.json()["instance"] != "", "the same as long as the server runs"
     (seen,) = (await operator.get("/api/v1/robots")).json()["items"]
     assert (seen["state"], seen["online"]) == ("running", True)
     assert seen["heartbeat"]["loop"]["hz"] == 29.99

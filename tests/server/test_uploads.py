@@ -227,6 +227,25 @@ async def test_another_file_for_a_stored_episode_is_refused(robot, episode_file,
     assert await leftovers() == (0, 1, 0, 1)
 
 
+async def test_a_robot_learns_which_of_its_episodes_are_not_stored(robot, enrol, episode_file):
+    path = episode_file()
+    await robot.upload(path)
+    stored = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    async def missing(client, *digests: str):
+        return await client.http.post("/api/v1/robot/receipts/missing", json={"sha256": digests})
+
+    assert (await missing(robot, "0" * 64, stored, "f" * 64)).json() == {"sha256": ["0" * 64, "f" * 64]}
+    assert (await missing(robot, stored)).json() == {"sha256": []}
+    assert (await missing(robot)).json() == {"sha256": []}
+    other = await enrol("robot-2")
+    assert (await missing(other, stored)).json() == {"sha256": [stored]}, "another robot's is none of its own"
+    await other.http.aclose()
+    for wrong in (["0"], ["0" * 64] * 1001):
+        answer = await missing(robot, *wrong)
+        assert answer.status_code == 422 and answer.json()["errors"][0]["field"].startswith("sha256")
+
+
 async def test_a_robot_sees_neither_uploads_nor_receipts_of_another(robot, enrol, episode_file):
     other = await enrol("robot-2")
     path = episode_file()

@@ -1,21 +1,39 @@
-"""The server as the robot sees it: HTTP API version 1, and tus 1.0 for uploads. The only courier module with httpx."""
+"""The server as the robot sees it: HTTP API version 1, and tus 1.0 for uploads. The only courier module with httpx.
+
+Whatever answers in the server's place (a proxy, a portal that wants a log-in, a machine that drips bytes) costs a retry
+and nothing else: only a problem document of LeFleet's own is final, and every request ends.
+"""
 
 import base64
 import json
 import ssl
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from lefleet_agent.courier.pace import http_date_s, retry_after_s
+from lefleet_agent.courier.patience import Patience
+
 TUS = {"Tus-Resumable": "1.0.0"}
 READ_BYTES = 256 * 1024
+PROBLEM = "application/problem+json"
+# The server closes idle connections after five seconds; one that it is just closing must not take a request along.
+IDLE_MAX_S = 3.0
+INTERVAL_S = (0.2, 300.0)
 
 
 class ServerError(Exception):
     """The server was not satisfied. Each kind says what the caller does next."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """The pause that the server asked for."""
 
 
 class Retryable(ServerError):  # noqa: N818 - named by what to do
@@ -48,33 +66,59 @@ class Receipt:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class HeartbeatReply:
+    interval_s: float
+    """When the server wants the next one."""
+    instance: str
+    """Changes with each start of the server; empty from one that does not tell."""
+
+
 class ServerApi:
-    """One robot's view of the server. `token` is the robot's credential; enrolment needs none."""
+    """One robot's view of the server. `token` is the robot's credential; enrolment needs none.
+
+    Each thread that calls talks over a line of its own, so that one that hangs holds up no other.
+    """
 
     def __init__(
         self, server_url: str, token: str | None = None, timeout_s: float = 10.0, trust: ssl.SSLContext | None = None
     ) -> None:
         """`trust`: what the server's certificate is checked against; None: what the system trusts."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(
-            base_url=server_url.rstrip("/") + "/api/v1",
-            headers=headers,
-            timeout=timeout_s,
-            follow_redirects=False,
-            verify=trust or True,
-        )
+        self._options: dict[str, Any] = {
+            "base_url": server_url.rstrip("/") + "/api/v1",
+            "headers": {"Authorization": f"Bearer {token}"} if token else {},
+            "timeout": timeout_s,
+            "limits": httpx.Limits(keepalive_expiry=IDLE_MAX_S),
+            "follow_redirects": False,
+            "verify": trust or httpx.create_ssl_context(),
+        }
+        self._answer_max_s = 2 * timeout_s
+        self._own = threading.local()
+        self._lines: list[_Line] = []
+        self.clock_offset_s: float | None = None
+        """How far the server's clock is ahead of this machine's, to the second; None until it answered."""
 
     def close(self) -> None:
-        self._http.close()
+        for line in self._lines:
+            line.http.close()
+
+    def hang_up(self) -> None:
+        """End what every thread is waiting for, with Retryable."""
+        for line in self._lines:
+            line.patience.hang_up()
 
     def enrol(self, code: str, robot_id: str, agent_version: str, hw: str) -> str:
         """Turn a one-time code into this robot's credential. Raises Rejected with the server's reason."""
         body = {"code": code, "robot_id": robot_id, "agent_version": agent_version, "hw": hw}
-        return str(self._call("POST", "/robots/enrol", json=body).json()["token"])
+        return str(_values(self._call("POST", "/robots/enrol", json=body), "token")["token"])
 
-    def heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
-        reply: dict[str, Any] = self._call("POST", "/robot/heartbeat", json=body).json()
-        return reply
+    def heartbeat(self, body: dict[str, Any]) -> HeartbeatReply:
+        values = _values(self._call("POST", "/robot/heartbeat", json=body), "interval_s")
+        try:
+            least, most = INTERVAL_S
+            return HeartbeatReply(min(max(float(values["interval_s"]), least), most), str(values.get("instance", "")))
+        except (TypeError, ValueError) as error:
+            raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
 
     def put_camera(self, name: str, jpeg: bytes) -> None:
         self._call("PUT", f"/robot/cameras/{name}", content=jpeg, headers={"Content-Type": "image/jpeg"})
@@ -82,10 +126,16 @@ class ServerApi:
     def receipt(self, sha256: str) -> Receipt | None:
         """The receipt of an episode with these bytes, or None if the server does not have them."""
         try:
-            values = self._call("GET", f"/robot/receipts/{sha256}").json()
+            answer = self._call("GET", f"/robot/receipts/{sha256}")
         except UploadGone:
             return None
+        values = _values(answer, *Receipt.__dataclass_fields__)
         return Receipt(**{name: values[name] for name in Receipt.__dataclass_fields__})
+
+    def missing(self, digests: Collection[str]) -> set[str]:
+        """Which of these episodes the server does not have. Raises UploadGone when it cannot be asked."""
+        values = _values(self._call("POST", "/robot/receipts/missing", json={"sha256": list(digests)}), "sha256")
+        return set(digests) & set(map(str, values["sha256"] or ()))
 
     def create_upload(self, size_bytes: int, sha256: str, episode_id: str) -> str:
         """Announce an upload; returns the URL to send its bytes to."""
@@ -95,47 +145,108 @@ class ServerApi:
         )
         headers = TUS | {"Upload-Length": str(size_bytes), "Upload-Metadata": metadata}
         answer = self._call("POST", "/robot/uploads", headers=headers)
-        return str(httpx.URL(str(answer.request.url)).join(answer.headers["Location"]))
+        asked = answer.request.url
+        url = asked.join(_header(answer, "Location"))
+        if (url.scheme, url.host, url.port) != (asked.scheme, asked.host, asked.port):
+            # Not anybody's word that the robot's credential should go somewhere else.
+            raise Retryable(f"POST {asked}: sends uploads to {url}; a proxy on the way rewrites Location wrongly")
+        return str(url)
 
     def upload_offset(self, url: str) -> int:
         """Bytes the server already has of this upload. Raises UploadGone."""
-        return int(self._call("HEAD", url, headers=TUS).headers["Upload-Offset"])
+        return _number(self._call("HEAD", url, headers=TUS), "Upload-Offset")
 
     def send_bytes(self, url: str, path: Path, offset: int, length: int) -> int:
-        """Send `length` bytes of the file from `offset` on; returns the server's new offset."""
+        """Send `length` bytes of the file from `offset` on; returns the server's new offset. Raises OSError too."""
         headers = TUS | {
             "Upload-Offset": str(offset),
             "Content-Type": "application/offset+octet-stream",
             "Content-Length": str(length),
         }
-        answer = self._call("PATCH", url, headers=headers, content=_part(path, offset, length))
-        return int(answer.headers["Upload-Offset"])
+        return _number(self._call("PATCH", url, headers=headers, content=_part(path, offset, length)), "Upload-Offset")
 
     def _call(self, method: str, url: str, **request: Any) -> httpx.Response:
+        begun_s = time.monotonic()
         try:
-            answer = self._http.request(method, url, **request)
-        except httpx.TransportError as error:
+            answer = self._line().request(method, url, **request)
+        except httpx.RequestError as error:
             # Retryable too: a robot without a battery-backed clock takes a good certificate for a future one.
             remedy = "; check server_ca_file and this machine's clock" if "CERTIFICATE_VERIFY" in str(error) else ""
             raise Retryable(f"{method} {url}: {error or type(error).__name__}{remedy}") from error
+        self._compare_clocks(answer.headers.get("Date"), time.monotonic() - begun_s)
         if answer.is_success:
             return answer
         raise _error(answer, f"{method} {answer.request.url.path}: {answer.status_code} {_problem(answer)}")
 
+    def _line(self) -> "_Line":
+        if not hasattr(self._own, "line"):
+            self._own.line = _Line(httpx.Client(**self._options), self._answer_max_s)
+            self._lines.append(self._own.line)
+        line: _Line = self._own.line
+        return line
+
+    def _compare_clocks(self, date: str | None, took_s: float) -> None:
+        """A date has whole seconds, cut off; it was written somewhere within the time that the request took."""
+        server_s = http_date_s(date)
+        if server_s is not None:
+            self.clock_offset_s = round(server_s + 0.5 - (time.time() - took_s / 2), 1)
+
+
+class _Line:
+    """One thread's connection."""
+
+    def __init__(self, http: httpx.Client, answer_max_s: float) -> None:
+        self.http = http
+        self.patience = Patience(answer_max_s)
+
+    def request(self, method: str, url: str, **request: Any) -> httpx.Response:
+        with self.patience:
+            return self.http.request(method, url, extensions={"trace": self.patience.trace}, **request)
+
 
 def _error(answer: httpx.Response, message: str) -> ServerError:
-    """Only what the server says of this very file is final: a proxy that answers 400 to all must cost no episode."""
+    """Only what LeFleet says of this very file is final: a proxy that answers 413 to all must cost no episode."""
+    ours = answer.headers.get("Content-Type", "").partition(";")[0] == PROBLEM
+    pause_s = retry_after_s(answer.headers.get("Retry-After"), answer.headers.get("Date"), time.time())
     match answer.status_code:
         case 401 | 403:
-            return Unauthorised(message)
+            return Unauthorised(message, pause_s)
         case 404 | 410:
-            return UploadGone(message)
-        case 413 | 422:
+            return UploadGone(message, pause_s)
+        case 413 | 422 if ours:
             return Rejected(message)
-        case 409 if _json(answer).get("type", "").endswith("/episode-exists"):
+        case 409 if str(_json(answer).get("type")).endswith("/episode-exists"):
             return Rejected(message)
         case _:
-            return Retryable(message)
+            return Retryable(message, pause_s)
+
+
+def _values(answer: httpx.Response, *names: str) -> dict[str, Any]:
+    """The body, an object that has at least these names."""
+    body = _json(answer)
+    if lacking := [name for name in names if name not in body]:
+        raise Retryable(f"{_place(answer)}: the answer has no {', '.join(lacking)}{_STRANGER}")
+    return body
+
+
+def _header(answer: httpx.Response, name: str) -> str:
+    if name not in answer.headers:
+        raise Retryable(f"{_place(answer)}: the answer has no header {name}{_STRANGER}")
+    return str(answer.headers[name])
+
+
+def _number(answer: httpx.Response, name: str) -> int:
+    text = _header(answer, name)
+    if not (text.isascii() and text.isdigit()):
+        raise Retryable(f"{_place(answer)}: {name} is {text!r}, not a number{_STRANGER}")
+    return int(text)
+
+
+_STRANGER = "; is that LeFleet's server, or a portal that wants a log-in?"
+
+
+def _place(answer: httpx.Response) -> str:
+    return f"{answer.request.method} {answer.request.url}: {answer.status_code}"
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:
@@ -150,8 +261,10 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 def _problem(answer: httpx.Response) -> str:
     """The reason in a problem document, or what stands in the body instead."""
     body = _json(answer)
-    errors = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in body.get("errors") or [])
-    return ": ".join(part for part in (body.get("title"), body.get("detail"), errors) if part) or answer.text[:200]
+    errors = body.get("errors")
+    named = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    fields = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in named)
+    return ": ".join(str(part) for part in (body.get("title"), body.get("detail"), fields) if part) or answer.text[:200]
 
 
 def _part(path: Path, offset: int, length: int) -> Iterator[bytes]:

@@ -1,32 +1,33 @@
 """The courier process: everything that talks to the server, each talk in a thread of its own."""
 
-import json
-import os
-import random
+import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from functools import partial
 
 import structlog
 
 from lefleet_agent.config import Courier as CourierSettings
-from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised, UploadGone
+from lefleet_agent.courier.api import ServerApi, ServerError
+from lefleet_agent.courier.exposition import metrics_server
 from lefleet_agent.courier.heartbeat import Report
+from lefleet_agent.courier.losses import LossCheck
+from lefleet_agent.courier.pace import backoff_s
+from lefleet_agent.courier.room import Room
+from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
-from lefleet_agent.files import replace
-from lefleet_agent.liveness import UNTIL, Pulse
+from lefleet_agent.metrics import CourierMetrics
+from lefleet_agent.spool import SpoolError
 
 log = structlog.get_logger()
 
 UPLOAD_POLL_S = 0.5
-TELL_S = 1.0
-SILENT_S = 30.0
 TALK_S = 600.0
 """Longest silence of a thread that talks to the server: many requests, each with a limit of its own."""
 RETRY_FIRST_S = 0.5
+GRACE_S = 3.0
+"""When it is told to end: first for what is under way, then for what was cut off."""
 
 
 class Courier:
@@ -36,14 +37,18 @@ class Courier:
         self,
         api: ServerApi,
         uploader: Uploader,
+        losses: LossCheck,
+        room: Room,
         report: Report,
-        metrics: Callable[[], str],
-        tell: "CourierFile",
+        metrics: CourierMetrics,
+        tell: CourierFile,
         settings: CourierSettings,
         stop: threading.Event,
     ) -> None:
         self._api = api
         self._uploader = uploader
+        self._losses = losses
+        self._room = room
         self._report = report
         self._metrics = metrics
         self._tell = tell
@@ -51,104 +56,106 @@ class Courier:
         self._stop = stop
 
     def run(self) -> None:
+        """Ends within ten seconds of `stop`, whatever the server does: what is cut off goes on at the next start."""
         tasks: dict[str, Callable[[], float]] = {
             "heartbeat": self._heartbeat,
             "pictures": self._pictures,
             "upload": self._uploads,
+            "receipts": self._receipts,
+            "spool": self._room,
             "tell": self._tell,
         }
         web = metrics_server(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
         log.info("courier runs", metrics_port=web.server_address[1])
-        with ThreadPoolExecutor(len(tasks) + 1, "courier") as pool:
-            served = pool.submit(web.serve_forever, 0.2)
-            try:
-                done, _ = wait(
-                    [served, *(pool.submit(self._repeat, what, task) for what, task in tasks.items())],
-                    return_when=FIRST_COMPLETED,
-                )
-            finally:
-                self._stop.set()
-                web.shutdown()
-            for task in done:
-                task.result()
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        threads = [self._thread("web", partial(web.serve_forever, 0.2), ended)]
+        threads += [self._thread(what, partial(self._repeat, what, task), ended) for what, task in tasks.items()]
+        failure = ended.get()
+        self._stop.set()
+        web.shutdown()
+        self._end(threads)
         web.server_close()
+        if failure:
+            raise failure
 
     def exposition(self) -> str:
         """Every metric of this robot, Prometheus text format."""
-        return self._report.control_metrics() + self._metrics()
+        if self._api.clock_offset_s is not None:
+            self._metrics.clock_offset.set(self._api.clock_offset_s)
+        return self._report.control_metrics() + self._metrics.exposition()
 
     def _heartbeat(self) -> float:
         reply = self._api.heartbeat(self._report.heartbeat(self.exposition()))
-        return float(reply["interval_s"])
+        self._losses.heard(reply.instance)
+        return reply.interval_s
 
     def _pictures(self) -> float:
-        for name, jpeg in self._report.previews().items():
-            self._api.put_camera(name, jpeg)
+        if not self._quiet():
+            for name, jpeg in self._report.previews().items():
+                self._api.put_camera(name, jpeg)
         return self._settings.camera_s
 
     def _uploads(self) -> float:
-        return 0.0 if self._uploader.step() else UPLOAD_POLL_S
+        return 0.0 if not self._quiet() and self._uploader.step() else UPLOAD_POLL_S
+
+    def _receipts(self) -> float:
+        return UPLOAD_POLL_S if self._quiet() else self._losses()
+
+    def _quiet(self) -> bool:
+        return self._settings.quiet_while_running and self._report.running()
 
     def _repeat(self, what: str, action: Callable[[], float]) -> None:
-        """Call again and again with the pause that it asks for; the server's troubles lengthen it to `retry_max_s`."""
+        """Call again and again with the pause that it asks for.
+
+        Trouble with the server or the disk lengthens it, up to `retry_max_s` or as long as the server asks.
+        """
         failures = 0
         while not self._stop.is_set():
             self._tell.pulse.expect(what, TALK_S)
             try:
                 pause_s = action()
                 if failures:
-                    log.info("the server answers again", what=what, failures=failures)
+                    log.info("it works again", what=what, failures=failures)
                 failures = 0
-            except (Retryable, Unauthorised, UploadGone, Rejected) as error:
+                self._tell.trouble.pop(what, None)
+            except (ServerError, SpoolError, OSError) as error:
                 failures += 1
-                pause_s = backoff_s(failures, RETRY_FIRST_S, self._settings.retry_max_s)
-                log.warning("will try again", what=what, failures=failures, pause_s=round(pause_s, 1), error=str(error))
+                pause_s = self._failed(what, failures, error)
             self._tell.pulse.expect(what, pause_s + TALK_S)
             self._stop.wait(pause_s)
 
+    def _failed(self, what: str, failures: int, error: Exception) -> float:
+        """How long to wait after a failure."""
+        pause_s = backoff_s(failures, RETRY_FIRST_S, self._settings.retry_max_s)
+        if isinstance(error, ServerError) and error.retry_after_s is not None:
+            pause_s += error.retry_after_s  # the jitter stays: all robots were told the same
+        self._tell.trouble[what] = str(error)
+        self._metrics.retries.labels(what).inc()
+        if not self._stop.is_set():
+            log.warning("will try again", what=what, failures=failures, pause_s=round(pause_s, 1), error=str(error))
+        return pause_s
 
-class CourierFile:
-    """`run/courier.json`: courier_pid, wall_ns, and until when the courier counts as alive (lefleet_agent.liveness)."""
+    def _thread(
+        self, what: str, work: Callable[[], None], ended: "queue.SimpleQueue[BaseException | None]"
+    ) -> threading.Thread:
+        def guarded() -> None:
+            failure = None
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - top of the thread: raised again where the process ends
+                failure = error
+            ended.put(failure)
 
-    def __init__(self, path: Path, pulse: Pulse) -> None:
-        self.pulse = pulse
-        self._path = path
-        self._trouble = ""
+        # A daemon: the process must be able to end while a name server, say, keeps one waiting.
+        thread = threading.Thread(target=guarded, name=f"courier-{what}", daemon=True)
+        thread.start()
+        return thread
 
-    def __call__(self) -> float:
-        """Write it; returns when to write it again, seconds."""
-        values = {"courier_pid": os.getpid(), "wall_ns": time.time_ns(), UNTIL: self.pulse.until_ns(SILENT_S)}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace(self._path, json.dumps(values).encode())
-            self._trouble = ""
-        except OSError as error:
-            trouble = str(error.strerror)
-            if trouble != self._trouble:  # once, not every second: a full disk must not end the uploads that free it
-                log.error("cannot write how the courier is", path=str(self._path), reason=trouble)
-            self._trouble = trouble
-        return TELL_S
-
-
-def backoff_s(failures: int, first_s: float, longest_s: float) -> float:
-    """Full jitter: thirty robots that lost the server together must not come back together."""
-    return random.uniform(0.5, 1.0) * min(longest_s, first_s * 2.0 ** min(failures, 16))  # noqa: S311 - no secret
-
-
-def metrics_server(host: str, port: int, exposition: Callable[[], str]) -> ThreadingHTTPServer:
-    """A server for /metrics, and nothing else."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.split("?")[0] == "/metrics"
-            body = exposition().encode() if found else b"only /metrics is here\n"
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            log.debug("metrics served", request=format % args)
-
-    return ThreadingHTTPServer((host, port), Handler)
+    def _end(self, threads: list[threading.Thread]) -> None:
+        for hang_up in (self._api.hang_up, lambda: None):
+            until_s = time.monotonic() + GRACE_S
+            for thread in threads:
+                thread.join(max(0.0, until_s - time.monotonic()))
+            hang_up()
+        if left := [thread.name for thread in threads if thread.is_alive()]:
+            log.warning("ends without waiting any longer", threads=left)

@@ -1,4 +1,4 @@
-"""What the robot tells the server about itself every few seconds."""
+"""What the robot tells the server about itself every few seconds. No disk's trouble keeps it from that."""
 
 import json
 import math
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lefleet_agent import __version__
+from lefleet_agent.courier.silence import Silence
 from lefleet_agent.liveness import UNTIL
-from lefleet_agent.spool import Spool
+from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
 CONTROL_SILENT_S = 5.0
 
@@ -22,25 +23,23 @@ class Report:
         self._state_dir = state_dir
         self._spool = spool
         self._budget_bytes = budget_bytes
+        self._stats: SpoolStats | None = None
+        self._silence = {name: Silence(self._run / name) for name in ("control.json", "control.prom")}
 
     def heartbeat(self, metrics: str) -> dict[str, Any]:
         control = self.control()
-        disk = shutil.disk_usage(self._state_dir)
-        waiting = self._spool.stats()
+        spool, trouble = self._spool_use()
         return {
             "state": control.get("state", "offline"),
-            "detail": control.get("detail", ""),
+            "detail": "; ".join(filter(None, (control.get("detail", ""), trouble)))[:4000],
             "policy": control.get("policy"),
             "loop": control.get("loop"),
             "episode_id": control.get("episode_id"),
             "task": control.get("task", ""),
             "cameras": sorted(path.stem for path in self._run.glob("preview/*.jpg")),
-            "spool": {
-                "episodes": waiting.waiting_episodes,
-                "bytes": waiting.bytes,
-                "budget_bytes": self._budget_bytes,
-            },
-            "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
+            "spool": spool,
+            "disk": self._disk(),
+            "courier": self._courier(),
             "agent_version": __version__,
             "metrics": metrics,
             "wall_ns": time.time_ns(),
@@ -50,26 +49,64 @@ class Report:
         """The control side's own words; state `control_down` when it has been silent for five seconds."""
         path = self._run / "control.json"
         try:
-            age_s = time.time() - path.stat().st_mtime
+            silent_s = self._silence[path.name].seconds()
             values: dict[str, Any] = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             return {"state": "control_down", "detail": "the control process has not started yet"}
-        if age_s > CONTROL_SILENT_S:
-            values |= {"state": "control_down", "detail": f"the control process is silent for {age_s:.0f} s"}
+        except OSError as error:
+            return {"state": "control_down", "detail": f"{path}: {error.strerror}; look whether its disk is there"}
+        if silent_s > CONTROL_SILENT_S:
+            values |= {"state": "control_down", "detail": f"the control process is silent for {silent_s:.0f} s"}
         elif time.monotonic_ns() > values.get(UNTIL, math.inf):
             # Its recorder lives and writes, but hears nothing from it.
             values |= {"state": "control_down", "detail": "the control process hangs"}
         return values
 
+    def running(self) -> bool:
+        """Whether an episode runs, as far as control says."""
+        return bool(self.control().get("state") == "running")
+
     def control_metrics(self) -> str:
         """The control side's metrics in Prometheus' text format; empty while it is down."""
         path = self._run / "control.prom"
         try:
-            fresh = time.time() - path.stat().st_mtime <= CONTROL_SILENT_S
-            return path.read_text() if fresh else ""
-        except FileNotFoundError:
+            return path.read_text() if self._silence[path.name].seconds() <= CONTROL_SILENT_S else ""
+        except OSError:
             return ""
 
     def previews(self) -> dict[str, bytes]:
         """The newest picture of each camera, JPEG."""
         return {path.stem: path.read_bytes() for path in self._run.glob("preview/*.jpg")}
+
+    def _spool_use(self) -> tuple[dict[str, Any] | None, str]:
+        """As last seen, None when it never was; and why it cannot be seen now."""
+        error = ""
+        try:
+            self._stats = self._spool.stats()
+        except SpoolError as trouble:
+            error = str(trouble)
+        if self._stats is None:
+            return None, error
+        use = {
+            "episodes": self._stats.waiting_episodes,
+            "bytes": self._stats.bytes,
+            "budget_bytes": self._budget_bytes,
+            "lost_episodes": self._stats.lost_episodes,
+            "error": error,
+        }
+        return use, error
+
+    def _disk(self) -> dict[str, int] | None:
+        try:
+            disk = shutil.disk_usage(self._state_dir)
+        except OSError:  # gone; what is on it says so
+            return None
+        return {"free_bytes": disk.free, "total_bytes": disk.total}
+
+    def _courier(self) -> dict[str, Any] | None:
+        """What the courier says of itself: the clock's offset, and what fails now."""
+        try:
+            values: dict[str, Any] = json.loads((self._run / "courier.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return {name: values.get(name) for name in ("clock_offset_s", "trouble")}

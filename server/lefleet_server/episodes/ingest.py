@@ -1,7 +1,7 @@
 """From announced upload to stored episode."""
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -102,6 +102,13 @@ async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode:
     if found is None:
         raise NotFound(f"no episode of {robot_id} with SHA-256 {sha256} is stored")
     return found
+
+
+async def missing(session: AsyncSession, robot_id: str, digests: Sequence[str]) -> list[str]:
+    """Those of the robot's SHA-256s of which no episode is stored."""
+    query = select(Episode.sha256).where(Episode.robot_id == robot_id, Episode.sha256.in_(digests))
+    stored = set(await session.scalars(query))
+    return [digest for digest in digests if digest not in stored]
 
 
 async def sweep(services: Services) -> None:

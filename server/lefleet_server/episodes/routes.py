@@ -8,7 +8,17 @@ from pydantic import AwareDatetime, BaseModel
 
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.episodes import ingest, service
-from lefleet_server.episodes.schemas import EpisodeDetail, EpisodeOut, EpisodePage, Label, Outcome, Receipt, Signals
+from lefleet_server.episodes.schemas import (
+    EpisodeDetail,
+    EpisodeOut,
+    EpisodePage,
+    Held,
+    Label,
+    Missing,
+    Outcome,
+    Receipt,
+    Signals,
+)
 from lefleet_server.fields import Line, Sha256
 
 router = APIRouter()
@@ -35,6 +45,13 @@ async def get_receipt(sha256: Annotated[Sha256, Path()], robot: CurrentRobot, se
     """Proof that these bytes are stored durably; 404 as long as they are not."""
     async with services.db.session() as session:
         return Receipt.of(await ingest.receipt(session, robot.id, sha256))
+
+
+@router.post("/robot/receipts/missing", tags=["uploads"])
+async def find_missing(body: Held, robot: CurrentRobot, services: ServicesDep) -> Missing:
+    """Which of these the server does not have, though it gave receipts: it was restored from an older backup."""
+    async with services.db.session() as session:
+        return Missing(sha256=await ingest.missing(session, robot.id, body.sha256))
 
 
 @router.get("/episodes", tags=["people"])

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from lefleet_server.episodes.models import Episode
-from lefleet_server.fields import Text
+from lefleet_server.fields import Sha256, Text
 
 type Outcome = Literal["success", "failure", "unknown"]
 
@@ -29,6 +29,21 @@ class Receipt(BaseModel):
             bytes=episode.bytes,
             received_wall_ns=int(episode.received_at.timestamp() * 1_000_000) * 1000,
         )
+
+
+MAX_DIGESTS = 1000
+
+
+class Held(BaseModel):
+    """Episodes that a robot has receipts for and still holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: list[Sha256] = Field(max_length=MAX_DIGESTS, description="At most 1000; ask again for more.")
+
+
+class Missing(BaseModel):
+    sha256: list[str] = Field(description="Those that are not stored: offer them again.")
 
 
 class EpisodeOut(BaseModel):

@@ -40,7 +40,11 @@ async def heartbeat(body: Heartbeat, robot: CurrentRobot, services: ServicesDep)
     said = body.model_dump(mode="json", exclude={"metrics"})
     async with services.db.transaction() as session:
         await service.store_heartbeat(session, robot.id, body.state, body.episode_id, said, body.metrics)
-    return HeartbeatAnswer(server_wall_ns=time.time_ns(), interval_s=services.settings.heartbeat_interval_s)
+    return HeartbeatAnswer(
+        server_wall_ns=time.time_ns(),
+        interval_s=services.settings.heartbeat_interval_s,
+        instance=services.instance,
+    )
 
 
 @router.put(

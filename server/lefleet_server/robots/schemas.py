@@ -45,6 +45,8 @@ class SpoolUse(BaseModel):
     episodes: Count = Field(description="Episodes waiting for their receipt.")
     bytes: Count
     budget_bytes: Count
+    lost_episodes: Count = Field(0, description="Episodes deleted on the robot before the server had them.")
+    error: Text = Field("", description="Why the robot's spool cannot be used now; the numbers are older then.")
 
 
 class DiskUse(BaseModel):
@@ -74,6 +76,10 @@ class Heartbeat(BaseModel):
 class HeartbeatAnswer(BaseModel):
     server_wall_ns: int
     interval_s: float = Field(description="Send the next heartbeat after this long.")
+    instance: str = Field(
+        description="Another one after each start of the server, and for each of its processes: it may have been "
+        "restored from a backup, so ask `POST /robot/receipts/missing` again."
+    )
 
 
 class RobotOut(BaseModel):
