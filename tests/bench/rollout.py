@@ -170,9 +170,7 @@ def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
         ended = loop.run(episode_info(arm.info, HZ), runner, seconds, judge=None)
         spent_s = cpu_s(os.getpid()) - before_s
         assert not ended.interrupted, ended.reason
-        return figures(arm.observed_ns[1:], arm.sent_ns, spent_s / len(arm.sent_ns)) | {
-            "lost": handle.sink.dropped_total
-        }
+        return figures(arm.observed_ns, arm.sent_ns, spent_s / len(arm.sent_ns)) | {"lost": handle.sink.dropped_total}
     finally:
         runner.close()
         handle.close()
@@ -211,11 +209,12 @@ def lerobots(strategy: str, policy: Path, folder: Path, seconds: float) -> dict[
 
 
 def figures(observed_ns: list[int], sent_ns: list[int], tick_cpu_s: float) -> dict[str, float]:
-    """What the arm saw. Each tick observes once and sends once; the last may have been cut."""
-    ticks = min(len(observed_ns), len(sent_ns))
-    observed, sent = np.array(observed_ns[:ticks]), np.array(sent_ns[:ticks])
-    gaps_s = np.diff(observed) * 1e-9
-    late_ms = np.maximum(0.0, gaps_s - 1 / HZ) * 1e3
+    """What the arm saw: a tick is a target that came, with the observation that was asked for last before it."""
+    sent = np.array(sent_ns)
+    observed = np.array(observed_ns)
+    observed = observed[np.searchsorted(observed, sent) - 1]
+    ticks = len(sent)
+    late_ms = np.maximum(0.0, np.diff(observed) * 1e-9 - 1 / HZ) * 1e3
     lasted_s = float(observed[-1] - observed[0]) * 1e-9
     return {
         "hz": (ticks - 1) / lasted_s,
