@@ -10,10 +10,11 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
@@ -24,6 +25,9 @@ from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
 from lefleet_agent.robot import RobotError
+
+if TYPE_CHECKING:
+    from lefleet_agent.doctor.finding import Finding
 
 app = typer.Typer(
     name="lefleet-agent",
@@ -39,6 +43,7 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 console = Console()
+_TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "dim"}
 
 
 @app.command()
@@ -182,6 +187,24 @@ def resume(
 
 
 @app.command()
+def doctor(config: Config, as_json: Json = False) -> None:
+    """Look at arm, cameras, disk, memory, clock, policy and server; exit status 1 when anything is bad."""
+    from lefleet_agent.doctor.finding import Verdict
+    from lefleet_agent.wiring import build_doctor
+
+    findings = []
+    with Console(stderr=True).status("looking at this robot"):
+        for finding in build_doctor(load(config)):
+            findings.append(finding)
+            if not as_json:
+                _tell(finding)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    if any(finding.verdict is Verdict.BAD for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def estop(
     config: Config,
     clear: Annotated[bool, typer.Option("--clear", help="End the emergency stop of `--by`.")] = False,
@@ -252,6 +275,18 @@ def main() -> None:
     ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _tell(finding: "Finding") -> None:
+    """The verdict and the part in columns, the remedy below what was found."""
+    grid = Table.grid(padding=(0, 2))
+    for width in (7, 18, None):
+        grid.add_column(width=width)
+    tone = _TONES[finding.verdict]
+    grid.add_row(f"[{tone}]{finding.verdict}[/]", finding.part, escape(finding.what))
+    if finding.remedy:
+        grid.add_row("", "", f"[cyan]{escape(finding.remedy)}[/]")
+    console.print(grid)
 
 
 def _stop_on_signals() -> threading.Event:

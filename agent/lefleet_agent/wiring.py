@@ -3,6 +3,7 @@
 import ipaddress
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
+from lefleet_agent import credential
 from lefleet_agent.config import AgentSettings, ConfigError, LeRobotRobot, SimulatedRobot, So101Follower
 from lefleet_agent.control.chunks import Mode
 from lefleet_agent.control.clock import SystemClock
@@ -20,7 +22,7 @@ from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
-from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.api import ServerApi, ServerError
 from lefleet_agent.courier.courier import TALK_S, Courier
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.heartbeat import Report
@@ -29,9 +31,11 @@ from lefleet_agent.courier.pace import Pieces, Rate
 from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
-from lefleet_agent.credential import Credential
+from lefleet_agent.credential import Credential, NotEnrolledError
+from lefleet_agent.doctor import arm, fleet, machine
+from lefleet_agent.doctor.finding import Finding
 from lefleet_agent.episode import Action, RobotInfo
-from lefleet_agent.liveness import Pulse
+from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.policy import PolicyRunner
@@ -146,6 +150,41 @@ def is_loopback(host: str) -> bool:
 
 def build_report(settings: AgentSettings) -> Report:
     return Report(settings.state_dir, build_spool(settings), settings.recording.spool_budget_bytes)
+
+
+def build_doctor(settings: AgentSettings) -> Iterator[Finding]:
+    """Every finding about this robot, as each is found. A running control is not disturbed; otherwise the arm is
+    connected for some seconds."""
+    budget_bytes = settings.recording.spool_budget_bytes
+    yield from machine.disk(settings.state_dir, budget_bytes)
+    yield from machine.memory(Path("/proc/meminfo").read_text())
+    yield from machine.temperatures()
+    api, trouble = ask_server(settings)
+    yield from fleet.server(str(settings.server_url), trouble)
+    yield from machine.clock(api.clock_offset_s if api else None)
+    yield from fleet.processes(settings.state_dir / "run", time.monotonic_ns())
+    yield from fleet.spool(build_spool(settings), budget_bytes)
+    yield from machine.policy(ReleaseStore(settings.state_dir / "releases"))
+    yield from machine.device(settings.policy.device)
+    robot, report = build_robot(settings), build_report(settings)
+    if health(settings.state_dir / "run", "control", time.monotonic_ns()).alive:
+        yield from arm.told(report.control(), report.control_metrics, robot.info)
+    else:
+        yield from arm.own(robot)
+
+
+def ask_server(settings: AgentSettings) -> tuple[ServerApi | None, str | None]:
+    """A line to the server, and why it cannot be used; None where it can."""
+    try:
+        known = credential.read(settings.state_dir, settings.robot_id)
+        api = build_api(settings, known.token)
+    except (NotEnrolledError, ConfigError) as error:
+        return None, str(error)
+    try:
+        api.receipt("0" * 64)  # of nothing: any answer shows that the server knows this robot
+    except ServerError as error:
+        return api, str(error)
+    return api, None
 
 
 def build_spool(settings: AgentSettings) -> Spool:
