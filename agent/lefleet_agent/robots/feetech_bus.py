@@ -65,8 +65,8 @@ def quieten(bus: Any) -> None:
 
 def _gone(bus: Any, error: Exception) -> RobotDisconnected:
     return RobotDisconnected(
-        f"{bus.port}: the serial port is gone ({error}); is the arm's USB cable plugged in? `lefleet-devices report` on "
-        "the robot says what is"
+        f"{bus.port}: the serial port is gone ({error}); is the arm's USB cable plugged in? `lefleet-devices report` "
+        "on the robot says what is"
     )
 
 
