@@ -73,6 +73,19 @@ def test_a_camera_that_vanishes_comes_back_by_itself_and_goes_on_counting(source
     assert eventually(lambda: newest(thread).seq > before)
 
 
+def test_a_camera_that_is_still_gone_at_the_next_start_is_told_and_not_shown_as_it_was(source, thread):
+    before = newest(thread).seq
+    thread.stop()
+    source.unplugged = True
+    thread.start()
+    with pytest.raises(CameraError, match="camera front: /dev/fake: there is no such device"):
+        thread.wait(0.3)
+    assert thread.image() is None
+    source.unplugged = False
+    thread.wait(5)
+    assert newest(thread).seq > before
+
+
 def test_a_late_picture_carries_the_time_it_was_taken(source, thread):
     source.late_s = 0.3
     seq = newest(thread).seq

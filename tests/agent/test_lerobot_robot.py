@@ -1,5 +1,6 @@
 """The real LeRobot driver on emulated motors: what must hold when all is well, and what is refused."""
 
+import gc
 import hashlib
 import io
 import sys
@@ -11,10 +12,12 @@ import pytest
 from arm import JOINTS, Lab, eventually
 from sts3215 import D_GAIN, GOAL, I_GAIN, LOCK, MAX_TORQUE, OFFSET, P_GAIN, PHASE, TORQUE, TORQUE_LIMIT
 
-from lefleet_agent.config import JointRange, LeRobotRobot
+from lefleet_agent.config import AgentSettings, JointRange, LeRobotRobot
 from lefleet_agent.episode import Outcome
 from lefleet_agent.robot import RobotDisconnected, RobotError
-from lefleet_agent.wiring import build_arm
+from lefleet_agent.robots.lerobot import RealArm
+from lefleet_agent.robots.so101_follower import FeetechArm
+from lefleet_agent.wiring import build_arm, build_robot
 
 
 @pytest.fixture
@@ -69,6 +72,11 @@ def test_it_is_known_before_it_is_connected(lab):
         robot.observe()
 
 
+def test_the_settings_kind_chooses_the_robot(lab):
+    values = {"robot_id": "robot-1", "server_url": "http://127.0.0.1", "state_dir": lab.folder, "robot": lab.settings()}
+    assert isinstance(build_robot(AgentSettings(**values)), RealArm)
+
+
 def test_it_reads_what_it_sent_and_says_what_the_motors_got(robot, lab):
     target = np.array([20, -30.03, 15, 0, 5, 80], np.float32)
     sent = robot.send(target)
@@ -111,15 +119,22 @@ def test_no_motor_moves_when_torque_comes_on(lab):
 
 
 def test_an_arm_that_holds_goes_on_holding_through_disconnect_and_connect(lab):
-    """Also when the object is collected: LeRobot's own destructor would let go."""
     robot = lab.robot()
     robot.connect()
     robot.send(np.array([10, 10, 10, 10, 10, 10], np.float32))
     robot.disconnect()
-    del robot
     again = lab.robot()
     again.connect()
     again.disconnect()
+    assert [each.value for each in lab.bus.writes(TORQUE)] == [1] * 6
+
+
+def test_a_driver_that_is_forgotten_lets_nothing_fall(lab):
+    """LeRobot's destructor disconnects, and its `disconnect` would let go."""
+    driver = FeetechArm(lab.settings(), "robot-1")
+    driver.open()
+    del driver
+    gc.collect()
     assert [each.value for each in lab.bus.writes(TORQUE)] == [1] * 6
 
 

@@ -80,9 +80,11 @@ def test_answers_that_come_too_late_are_not_taken_for_the_next_ones(robot, lab):
         time.sleep(0.05)
         lab.bus.answer_delay_s = 0.0
         time.sleep(0.05)
+    time.sleep(0.2)
+    lab.bus.servos[1].put(GOAL, round(lab.bus.servos[1].position) + 300, 2)
     lab.bus.servos[1].position += 300
-    lab.bus.servos[1].put(GOAL, round(lab.bus.servos[1].position), 2)
-    time.sleep(0.3)
+    reads = robot.health().reads
+    assert eventually(lambda: robot.health().reads >= reads + 2)
     assert robot.observe().joints[0] == pytest.approx(300 * 360 / 4095, abs=0.5)
 
 

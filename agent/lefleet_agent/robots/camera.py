@@ -52,11 +52,14 @@ class CameraThread:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._image: CameraImage | None = None
+        self._seq = 0
         self._trouble = ""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Pictures of before are forgotten; their numbers go on."""
         if self._thread is None:
+            self._image = None
             self._stop = threading.Event()
             self._thread = threading.Thread(
                 target=self._run, args=(self._stop,), name=f"camera-{self._name}", daemon=True
@@ -100,8 +103,8 @@ class CameraThread:
             log.info("the camera is back", camera=self._name)
         with self._changed:
             self._trouble = ""
-            seq = self._image.seq + 1 if self._image else 1
-            self._image = CameraImage(seq, shot.taken_monotonic_ns, shot.taken_wall_ns, shot.rgb)
+            self._seq += 1
+            self._image = CameraImage(self._seq, shot.taken_monotonic_ns, shot.taken_wall_ns, shot.rgb)
             self._changed.notify_all()
 
     def _tell(self, trouble: str) -> None:

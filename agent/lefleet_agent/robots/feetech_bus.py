@@ -51,10 +51,7 @@ def faults(bus: Any, joint: Callable[[], str | None] = lambda: None) -> Iterator
         quieten(bus)
         raise BusFault(str(error), culprit) from error
     except (OSError, termios.error) as error:
-        raise RobotDisconnected(
-            f"{bus.port}: the serial port is gone ({error}); is the arm's USB cable plugged in? "
-            "`lefleet-devices report` on the robot says what is"
-        ) from error
+        raise _gone(bus, error) from error
 
 
 def quieten(bus: Any) -> None:
@@ -63,7 +60,14 @@ def quieten(bus: Any) -> None:
         bus.port_handler.is_using = False
         bus.port_handler.ser.reset_input_buffer()
     except (OSError, termios.error) as error:
-        raise RobotDisconnected(f"{bus.port}: the serial port is gone ({error})") from error
+        raise _gone(bus, error) from error
+
+
+def _gone(bus: Any, error: Exception) -> RobotDisconnected:
+    return RobotDisconnected(
+        f"{bus.port}: the serial port is gone ({error}); is the arm's USB cable plugged in? `lefleet-devices report` "
+        "on the robot says what is"
+    )
 
 
 def patiently[T](bus: Any, joint: str, ask: Callable[[], T]) -> T:
@@ -90,6 +94,7 @@ def write(bus: Any, register: str, joint: str, value: int) -> None:
 
 def health(bus: Any, joint: str) -> MotorHealth:
     """In one exchange, and also when the motor has an alarm. Raises BusFault or RobotDisconnected."""
+    quieten(bus)
     with faults(bus, lambda: joint):
         data, result, flags = bus.packet_handler.readTxRx(
             bus.port_handler, bus.motors[joint].id, _HEALTH_ADDRESS, _HEALTH_BYTES
@@ -124,7 +129,6 @@ def silent(bus: Any) -> list[str]:
 
 def _answers(bus: Any, joint: str) -> bool:
     """An alarm is an answer too."""
-    quieten(bus)
     try:
         health(bus, joint)
     except BusFault:

@@ -91,6 +91,7 @@ class FeetechArm:
 
     def read(self) -> Floats:
         bus = self._bus
+        quieten(bus)
         with faults(bus, lambda: next(iter(self._unanswered(bus)), None)):
             steps = bus.sync_read("Present_Position", normalize=False)
         if broken := self._unanswered(bus):  # the SDK reads a short answer as position 0
