@@ -167,7 +167,7 @@ class CourierMetrics:
             "lefleet_episodes_offered_again", "Episodes that the server gave a receipt for and lost", registry=registry
         )
         self.spool_usable = Gauge(
-            "lefleet_spool_usable", "0 while the spool's disk is full, read-only or gone", registry=registry
+            "lefleet_spool_usable", "0 while the spool's disk is read-only or gone", registry=registry
         )
         self.clock_offset = Gauge(
             "lefleet_clock_offset_seconds", "How far the server's clock is ahead of this machine's", registry=registry

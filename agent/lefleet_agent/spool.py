@@ -6,7 +6,9 @@ without one only where `recording.spool_when_full` is `free_by_value` (lefleet_a
 Old and new go by the order in which episodes entered: the wall clock may have been wrong.
 """
 
+import errno
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -101,11 +103,15 @@ class Spool:
         return rows[0] if rows else None
 
     def acknowledge(self, episode_id: str, receipt: Mapping[str, object]) -> None:
-        """The server has it. Raises SpoolError when the receipt names another SHA-256 or the episode does not wait."""
+        """The server has it: also one that was freed while it was on its way is not lost then.
+
+        Raises SpoolError when the receipt names another SHA-256 or the episode does not wait.
+        """
         changed = self._change(
-            "UPDATE episodes SET state = 'acknowledged', receipt = ?, reason = NULL, changed_wall_ns = ?"
-            " WHERE episode_id = ? AND state = 'waiting' AND sha256 = ?",
-            (json.dumps(dict(receipt)), time.time_ns(), episode_id, receipt.get("sha256")),
+            "UPDATE episodes SET state = iif(state = 'waiting', 'acknowledged', state), receipt = ?, reason = NULL,"
+            " changed_wall_ns = ? WHERE episode_id = ? AND sha256 = ?"
+            " AND (state = 'waiting' OR state = 'freed' AND receipt IS NULL)",
+            (_text(receipt), time.time_ns(), episode_id, receipt.get("sha256")),
         )
         if changed != 1:
             self._explain(episode_id, f"a receipt for {receipt.get('sha256')} arrived")
@@ -156,6 +162,8 @@ class Spool:
         return [episode for episode, reason in to_free(there, budget_bytes, when_full) if self._free(episode, reason)]
 
     def stats(self) -> SpoolStats:
+        """Raises SpoolError on a read-only disk too."""
+
         def work(database: sqlite3.Connection) -> SpoolStats:
             rows = database.execute(
                 f"SELECT state, count(*), sum(bytes) FROM episodes WHERE {_ON_DISK} GROUP BY state"  # noqa: S608
@@ -165,7 +173,11 @@ class Spool:
             lost = database.execute("SELECT count(*) FROM episodes WHERE state = 'freed' AND receipt IS NULL")
             return SpoolStats(*each[0], *each[1], *each[2], lost.fetchone()[0])
 
-        return self._do(work)
+        found = self._do(work)
+        if os.statvfs(self.folder).f_flag & os.ST_RDONLY:
+            # What can be read is read on, but whoever asks how the spool is must hear of it before a write fails.
+            raise SpoolError(explain(self.folder, OSError(errno.EROFS, os.strerror(errno.EROFS))))
+        return found
 
     def freed_episodes(self) -> int:
         """How many left this disk, ever."""
@@ -282,5 +294,5 @@ def _offer(episode: SpooledEpisode, reason: str, database: sqlite3.Connection) -
         ).rowcount == 1  # fmt: skip
 
 
-def _text(receipt: dict[str, object] | None) -> str | None:
-    return None if receipt is None else json.dumps(receipt)
+def _text(receipt: Mapping[str, object] | None) -> str | None:
+    return None if receipt is None else json.dumps(dict(receipt))

@@ -4,6 +4,7 @@ The tables only grow by additions that an agent of an earlier version does not n
 a robot is updated, or be what a bad release returns to. `PRAGMA user_version` counts the changes that it would notice.
 """
 
+import errno
 import sqlite3
 from pathlib import Path
 
@@ -58,15 +59,20 @@ def explain(folder: Path, error: sqlite3.Error | OSError) -> str:
     return f"{folder / INDEX}: {error}; {_remedy(error)}"
 
 
+_READ_ONLY = "the disk is read-only: the kernel's log says why; what is on it stays"
+
+
 def _remedy(error: sqlite3.Error | OSError) -> str:
     if isinstance(error, NewerIndexError):
         return "update the agent"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return _READ_ONLY
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return "if it is damaged, delete it: the recorder makes it anew"
         case sqlite3.SQLITE_FULL:
             return "free some of this disk; what is on it stays"
         case sqlite3.SQLITE_READONLY:
-            return "the disk is read-only: the kernel's log says why; what is on it stays"
+            return _READ_ONLY
         case _:
             return "look whether its disk is there, mounted and has room; what is on it stays"

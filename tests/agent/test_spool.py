@@ -207,6 +207,17 @@ def test_an_episode_that_changed_meanwhile_is_not_freed(spool):
     assert files(spool) == {"a"} and spool.get("a").state is State.WAITING
 
 
+def test_a_receipt_for_an_episode_that_was_freed_on_its_way_undoes_the_loss(spool):
+    add(spool, "a")
+    spool.make_room(0, WhenFull.FREE_BY_VALUE)
+    assert spool.stats().lost_episodes == 1
+    deliver(spool, "a")
+    assert spool.get("a").state is State.FREED and spool.get("a").acknowledged
+    assert spool.stats().lost_episodes == 0
+    with pytest.raises(SpoolError, match="freed"):
+        deliver(spool, "a")
+
+
 def test_a_file_that_somebody_deleted_is_noted_as_lost(spool):
     add(spool, "a")
     assert not spool.write_off("a"), "it is there"

@@ -2,8 +2,10 @@
 
 import pytest
 
+from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.reserve import Reserve
 from lefleet_agent.spool import Spool, SpoolError, State
+from lefleet_agent.wiring import build_room
 
 pytestmark = pytest.mark.faults
 
@@ -54,7 +56,7 @@ def test_a_read_only_disk_frees_and_forgets_nothing_and_works_again_when_it_is_m
     deliver(spool, "a")
     spool.close()  # the kernel sets no disk read-only by our wish while a file is open for writing
     disk.read_only(True)
-    for attempt in (lambda: deliver(spool, "b"), lambda: spool.free_to_budget(0)):
+    for attempt in (lambda: deliver(spool, "b"), lambda: spool.free_to_budget(0), spool.stats):
         with pytest.raises(SpoolError, match=r"what is on it stays"):
             attempt()
     disk.read_only(False)
@@ -77,3 +79,17 @@ def test_a_disk_that_vanished_is_missed_at_once_and_found_again(disk, put):
     assert spool.next_waiting().episode_id == "a"
     deliver(spool, "a")
     assert Spool(spool.folder).get("a").state is State.ACKNOWLEDGED
+
+
+def test_what_is_wrong_with_the_spool_is_said_by_control_and_ends_nothing(robot_side, put):
+    side = robot_side("http://127.0.0.1:9")
+    put(side.spool, "a")
+    has_room = build_room(side.settings)
+    assert has_room()
+    for path in side.spool.folder.glob("index.*"):
+        path.unlink()
+    (side.spool.folder / "index.sqlite3").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(RecorderError, match=r"nothing can be recorded: .* file is not a database; if it is damaged"):
+        has_room()
+    (side.spool.folder / "index.sqlite3").unlink()
+    assert has_room()
