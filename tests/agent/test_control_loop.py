@@ -309,8 +309,23 @@ def test_parking_goes_slowly_and_an_emergency_stop_ends_it():
     loop = make_loop(robot, ListSink(), FakeClock())
     target = np.full(6, 20, np.float32)
     assert loop.move(target, speed_per_s=30, limit_s=10)
-    np.testing.assert_allclose(robot.sent[-1], target, atol=1e-3)
+    np.testing.assert_allclose(robot.sent[-1], target, atol=0.25)
     assert np.abs(np.diff(robot.sent, axis=0)).max() <= 30 / 50 + 1e-4
     stopped = make_loop(robot, ListSink(), FakeClock(), people=People(EMERGENCY, after=2))
     sent = len(robot.sent)
     assert not stopped.move(np.zeros(6, np.float32), 30, 10) and len(robot.sent) == sent + 2
+
+
+class Stepping(FakeRobot):
+    """Its motors take whole encoder steps, 4096 a turn."""
+
+    def send(self, action):
+        return super().send(np.round(action * (4096 / 360)).astype(np.float32) * np.float32(360 / 4096))
+
+
+def test_motors_that_take_whole_steps_are_parked_however_slowly():
+    robot = Stepping()
+    robot.reset(1)
+    target = robot.observe().joints + 3
+    assert make_loop(robot, ListSink(), FakeClock()).move(target, speed_per_s=1, limit_s=10)
+    np.testing.assert_allclose(robot.sent[-1], target, atol=0.25)

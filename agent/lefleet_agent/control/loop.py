@@ -14,6 +14,9 @@ from lefleet_agent.episode import Action, EpisodeInfo, Frame, Outcome
 from lefleet_agent.policy import PolicyError, PolicyRunner
 from lefleet_agent.robot import Robot, RobotError
 
+ARRIVED = 0.25
+"""Degrees, or percent of the gripper: some steps of a motor's encoder."""
+
 
 class EpisodeSink(Protocol):
     """Where ticks go. `add` never waits; `begin` and `end` may, because the arm rests then."""
@@ -109,9 +112,12 @@ class ControlLoop:
             schedule.wait()
             if self._wishes.emergency():
                 return False
-            last = self._robot.send(clamp(target, last, slow, names))
-            if np.allclose(last, target, atol=1e-3):
+            wanted = clamp(target, last, slow, names)
+            sent = self._robot.send(wanted)
+            if (np.abs(sent - target) < ARRIVED).all():
                 return True
+            # Motors take whole steps: a slow way goes on from what was wanted, unless it was not sent at all.
+            last = np.where(np.abs(sent - wanted) < ARRIVED, wanted, sent)
         return False
 
     def _ticks(
