@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit
+from lefleet_agent.commands import fit, replay
 from lefleet_agent.commands.common import Config, Json, stop_on_signals
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
@@ -24,8 +24,10 @@ from lefleet_agent.episode import Outcome
 from lefleet_agent.fit.report import FitFileError
 from lefleet_agent.occupied import OccupiedError
 from lefleet_agent.policy import PolicyError
+from lefleet_agent.recording.recorded import EpisodeFileError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
+from lefleet_agent.replay import ReplayError
 from lefleet_agent.robot import RobotError
 
 if TYPE_CHECKING:
@@ -203,6 +205,7 @@ def doctor(config: Config, as_json: Json = False) -> None:
 
 
 app.command("fit")(fit.fit)
+app.command("replay")(replay.replay)
 
 
 @app.command()
@@ -275,6 +278,8 @@ def main() -> None:
         SpoolError,
         OccupiedError,
         FitFileError,
+        ReplayError,
+        EpisodeFileError,
     ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
