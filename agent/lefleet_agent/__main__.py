@@ -4,9 +4,7 @@ import json
 import os
 import platform
 import re
-import signal
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
+from lefleet_agent.commands import fit, replay
+from lefleet_agent.commands.common import Config, Json, stop_on_signals
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.episode import Outcome
+from lefleet_agent.fit.report import FitFileError
+from lefleet_agent.occupied import OccupiedError
 from lefleet_agent.policy import PolicyError
+from lefleet_agent.recording.recorded import EpisodeFileError
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
+from lefleet_agent.replay import ReplayError
 from lefleet_agent.robot import RobotError
 
 if TYPE_CHECKING:
@@ -38,10 +42,6 @@ app = typer.Typer(
 release_app = typer.Typer(help="The policies on this robot's disk.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="LEFLEET_AGENT_CONFIG", help="The robot's settings, one YAML file.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 console = Console()
 _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "dim"}
 
@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
     from lefleet_agent.wiring import build_session
 
-    with build_session(load(config), _stop_on_signals()) as session:
+    with build_session(load(config), stop_on_signals()) as session:
         session.run()
 
 
@@ -62,7 +62,7 @@ def courier(config: Config) -> None:
 
     os.nice(5)  # control comes first where cores are few
     settings = load(config)
-    build_courier(settings, credential.read(settings.state_dir, settings.robot_id), _stop_on_signals()).run()
+    build_courier(settings, credential.read(settings.state_dir, settings.robot_id), stop_on_signals()).run()
 
 
 @app.command()
@@ -204,6 +204,10 @@ def doctor(config: Config, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+app.command("fit")(fit.fit)
+app.command("replay")(replay.replay)
+
+
 @app.command()
 def estop(
     config: Config,
@@ -272,6 +276,10 @@ def main() -> None:
         ServerError,
         DrainError,
         SpoolError,
+        OccupiedError,
+        FitFileError,
+        ReplayError,
+        EpisodeFileError,
     ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -287,13 +295,6 @@ def _tell(finding: "Finding") -> None:
     if finding.remedy:
         grid.add_row("", "", f"[cyan]{escape(finding.remedy)}[/]")
     console.print(grid)
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _word(by: str) -> str:

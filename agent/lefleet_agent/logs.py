@@ -1,5 +1,6 @@
 """How this program logs: one logfmt line an event, to standard error."""
 
+import os
 import sys
 
 import structlog
@@ -15,3 +16,9 @@ def configure() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def configure_aside() -> None:
+    """As `configure`, and what libraries print goes to standard error: standard output is the command's answer."""
+    configure()
+    os.dup2(2, 1)

@@ -37,6 +37,25 @@ class PolicyTraits:
 
 
 @dataclass(frozen=True, slots=True)
+class Computing:
+    """What a policy computes on, and the most that it took of a GPU so far; None where there is none."""
+
+    device: str
+    """`cpu` or `cuda`."""
+    name: str
+    precision: str
+    torch: str
+    gpu_allocated_peak_bytes: int | None = None
+    """What its tensors took (torch.cuda.max_memory_allocated)."""
+    gpu_reserved_peak_bytes: int | None = None
+    """What torch held for them (torch.cuda.max_memory_reserved)."""
+    gpu_free_bytes: int | None = None
+    """What is left beside that, now."""
+    gpu_shares_memory: bool = False
+    """The GPU has no memory of its own and takes the machine's: a Jetson."""
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
     """How far the chunk before has been played, for a policy that continues it (real-time chunking)."""
 
@@ -57,6 +76,8 @@ class Policy(Protocol):
 
     def infer(self, seen: Sequence[Observation], task: str, played: Played | None = None) -> ActionChunk:
         """The actions from the newest observation on. `seen`: `traits.history` observations, oldest first."""
+
+    def computing(self) -> Computing: ...
 
 
 class PolicyRunner(Protocol):

@@ -32,9 +32,9 @@ from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.credential import Credential, NotEnrolledError
-from lefleet_agent.doctor import arm, fleet, machine
+from lefleet_agent.doctor import arm, fleet, machine, processes
 from lefleet_agent.doctor.finding import Finding
-from lefleet_agent.episode import Action, RobotInfo
+from lefleet_agent.episode import Action, PolicyInfo, RobotInfo
 from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
@@ -50,6 +50,7 @@ from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
 
 if TYPE_CHECKING:
+    from lefleet_agent.policies.process import PolicyProcess
     from lefleet_agent.robots.lerobot import RealArm
 
 log = structlog.get_logger()
@@ -158,6 +159,7 @@ def build_doctor(settings: AgentSettings) -> Iterator[Finding]:
     budget_bytes = settings.recording.spool_budget_bytes
     yield from machine.disk(settings.state_dir, budget_bytes)
     yield from machine.memory(Path("/proc/meminfo").read_text())
+    yield from processes.memory_of(settings.state_dir / "run")
     yield from machine.temperatures()
     api, trouble = ask_server(settings)
     yield from fleet.server(str(settings.server_url), trouble)
@@ -295,17 +297,23 @@ class ActivePolicy:
         return self._store.active_digest()
 
     def load(self) -> PolicyRunner:
-        from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
+        return start_policy(self._settings, self._robot, *self._store.active(), self._stop)
 
-        folder, info = self._store.active()
-        policy = self._settings.policy
-        options = PolicyOptions(
-            self._settings.control_hz,
-            policy.mode,
-            policy.device,
-            policy.precision,
-            policy.precision_limit,
-            policy.threads,
-        )
-        wanted = Wanted(folder, info, self._robot, options)
-        return PolicyProcess.start(wanted, configure, self._stop.is_set, policy.load_limit_s)
+
+def start_policy(
+    settings: AgentSettings,
+    robot: RobotInfo,
+    folder: Path,
+    info: PolicyInfo,
+    stop: threading.Event,
+    setup: Callable[[], None] = configure,
+) -> "PolicyProcess":
+    """Load this policy in a process of its own, where `setup` runs first. Raises PolicyError."""
+    from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
+
+    policy = settings.policy
+    options = PolicyOptions(
+        settings.control_hz, policy.mode, policy.device, policy.precision, policy.precision_limit, policy.threads
+    )
+    wanted = Wanted(folder, info, robot, options)
+    return PolicyProcess.start(wanted, setup, stop.is_set, policy.load_limit_s)

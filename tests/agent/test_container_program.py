@@ -221,3 +221,4 @@ def test_a_command_runs_in_a_container_of_its_own_with_the_folder_it_needs(host)
     (words,) = host.calls("run")
     assert words[-4:] == ["sha256:1", "release", "install", "/srv/policy"]
     assert "--volume /srv/policy:/srv/policy:ro" in " ".join(words)
+    assert "--env=THERE=1" in words and "--env=NOT=1" not in words, "a calibration that is there, for `doctor`"

@@ -94,6 +94,19 @@ def test_signals_for_the_whole_group_do_not_end_it_control_does(start):
     assert answer(runner).actions.shape == (50, 6)
 
 
+def test_it_is_the_first_that_the_kernel_ends_for_want_of_memory_and_has_a_name_of_its_own(start):
+    folder = Path(f"/proc/{start().pid}")
+    assert int((folder / "oom_score_adj").read_text()) == 500 > int(Path("/proc/self/oom_score_adj").read_text())
+    assert (folder / "comm").read_text() == "lefleet-policy\n"
+
+
+def test_it_says_what_it_computes_on_and_drops_what_it_was_asked_before(start):
+    runner, robot = start(), FakeRobot("robot-1")
+    runner.ask([robot.observe()], "task", None)
+    assert runner.computing().device == "cpu"
+    assert runner.answer(0.2) is None
+
+
 def test_stopping_while_a_policy_loads_ends_its_process():
     begun = time.monotonic()
     pids = []
@@ -130,5 +143,8 @@ def test_a_lerobot_policy_is_loaded_and_acts_there_and_a_wrong_one_is_refused_by
     runner.ask([robot.observe()], "Pick up the cube", None)
     chunk = answer(runner)
     assert chunk.actions.shape == (20, 6) and np.isfinite(chunk.actions).all() and chunk.inference_ns > 0
+    computing = runner.computing()
+    assert (computing.device, computing.precision, computing.gpu_allocated_peak_bytes) == ("cpu", "fp32", None)
+    assert computing.torch and computing.name
     with pytest.raises(PolicyError, match="only a simulator knows the object's pose"):
         start(wanted(CHECKPOINT), None)

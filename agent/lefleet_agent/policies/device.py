@@ -14,8 +14,12 @@ def main(wanted: str) -> None:
     total = float((ones @ ones).sum())  # a driver that only says it is there fails here
     if total != 64**3:
         raise RuntimeError(f"{name} computes 64 x 64 ones wrongly: {total}")
-    called = torch.cuda.get_device_name() if name == "cuda" else platform.processor() or platform.machine()
-    print(json.dumps({"device": name, "name": called, "torch": torch.__version__}))
+    print(json.dumps({"device": name, "name": called(name), "torch": torch.__version__}))
+
+
+def called(device: str) -> str:
+    """What a person would call `cpu` or `cuda` here."""
+    return torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

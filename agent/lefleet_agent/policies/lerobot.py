@@ -13,9 +13,10 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.policies import get_policy_class, make_pre_post_processors
 
 from lefleet_agent.episode import CameraImage, Observation, PolicyInfo, RobotInfo
+from lefleet_agent.policies.device import called
 from lefleet_agent.policies.features import ENVIRONMENT, IMAGES, STATE, check_features
 from lefleet_agent.policies.process import PolicyOptions
-from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyTraits
+from lefleet_agent.policy import ActionChunk, Computing, Played, PolicyError, PolicyTraits
 
 VLM = "vlm"
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,6 +56,22 @@ class LeRobotPolicy:
             actions = self._after(raw)[0].float().cpu().numpy()
         chunk = np.ascontiguousarray(actions)
         return ActionChunk(chunk, ready_ns - start_ns, time.monotonic_ns() - ready_ns)
+
+    def computing(self) -> Computing:
+        device = self._device.type
+        precision = next(name for name, kind in PRECISIONS.items() if kind is self._precision)
+        if device != "cuda":
+            return Computing(device, called(device), precision, torch.__version__)
+        return Computing(
+            device,
+            called(device),
+            precision,
+            torch.__version__,
+            torch.cuda.max_memory_allocated(self._device),
+            torch.cuda.max_memory_reserved(self._device),
+            torch.cuda.mem_get_info(self._device)[0],
+            bool(torch.cuda.get_device_properties(self._device).is_integrated),
+        )
 
     def _batch(self, seen: Sequence[Observation], task: str) -> dict[str, Any]:
         if not self._looks_back:

@@ -13,7 +13,7 @@ import structlog
 
 from lefleet_agent.episode import Observation, PolicyInfo, RobotInfo
 from lefleet_agent.policies.observation_memory import ObservationMemory
-from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyTraits
+from lefleet_agent.policy import ActionChunk, Computing, Played, PolicyError, PolicyTraits
 
 log = structlog.get_logger()
 
@@ -107,6 +107,16 @@ class PolicyProcess:
             if number == self._number:
                 return self._chunk(chunk)
         return None
+
+    def computing(self, wait_s: float = 10.0) -> Computing:
+        """What it computes on; drops a question that was not answered. Raises PolicyError."""
+        self._number += 1
+        self._send("computing", self._number)
+        deadline_s = time.monotonic() + wait_s
+        while (reply := self._receive(deadline_s)) is not None:
+            if reply[0] == self._number and isinstance(reply[1], Computing):
+                return reply[1]
+        raise PolicyError(f"the policy's process did not say within {wait_s:g} s what it computes on")
 
     def close(self) -> None:
         """End the process at once: it holds nothing that could be lost."""

@@ -1,12 +1,13 @@
 """A policy without a network: slow waves, chunk by chunk. For tests and benchmarks."""
 
+import platform
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from lefleet_agent.episode import Observation, PolicyInfo
-from lefleet_agent.policy import ActionChunk, Played, PolicyTraits
+from lefleet_agent.policy import ActionChunk, Computing, Played, PolicyTraits
 
 
 class ScriptedPolicy:
@@ -39,3 +40,6 @@ class ScriptedPolicy:
         wave = self._amplitude * np.sin(2 * np.pi * times_s / self._period_s)
         actions = (began.joints + wave[:, None]).astype(np.float32)
         return ActionChunk(actions, inference_ns=time.monotonic_ns() - start_ns)
+
+    def computing(self) -> Computing:
+        return Computing("cpu", platform.machine(), "fp32", torch="none")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from lefleet_agent.memory import be_called, go_first
 from lefleet_agent.policies.observation_memory import ObservationMemory
 from lefleet_agent.policy import Policy, PolicyError
 
@@ -49,6 +50,8 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # control and recorder come first where cores are few
+    be_called("lefleet-policy")
+    go_first()  # control notices, holds the arm still and loads the policy anew; without control nobody would
     if setup:
         setup()
     try:
@@ -68,6 +71,9 @@ def _answer(policy: Policy, control: Connection, memory: ObservationMemory) -> N
     word, number, *question = control.recv()
     if word == "reset":
         policy.reset()
+        return
+    if word == "computing":
+        control.send((number, policy.computing()))
         return
     count, task, played = question
     try:

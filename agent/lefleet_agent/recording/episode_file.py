@@ -21,6 +21,7 @@ from lefleet_agent.episode import EpisodeInfo, Outcome
 from lefleet_agent.files import fsync_folder
 from lefleet_agent.recording.journal import JournalReader, Picture
 from lefleet_agent.recording.messages import EpisodeEnd
+from lefleet_agent.recording.recorded import EpisodeFileError, RecordedEpisode
 from lefleet_agent.recording.structure import Structure
 from lefleet_agent.recording.ticks import decode
 
@@ -103,6 +104,30 @@ def read_summary(path: Path) -> EpisodeSummary:
             ended_wall_ns=int(file.attrs["ended_wall_ns"]),
             frames=int(file.attrs["frames"]),
         )
+
+
+def read_episode(path: Path) -> RecordedEpisode:
+    """What playing it again needs; no pictures. Raises EpisodeFileError."""
+    try:
+        with h5py.File(path, "r") as file:
+            about, time = file.attrs, file["/time"]
+            return RecordedEpisode(
+                episode_id=str(about["episode_id"]),
+                robot_id=str(about["robot_id"]),
+                joint_names=tuple(map(str, about["joint_names"])),
+                joint_units=tuple(map(str, about["joint_units"])),
+                calibration_fingerprint=str(about["calibration_fingerprint"]),
+                task=str(about["task"]),
+                fps=float(about["fps"]),
+                seed=int(about["seed"]) if "seed" in about else None,
+                simulated=bool(about["sim"]),
+                joints=file["/observations/qpos"][:],
+                sent=file["/action"][:],
+                requested=file["/action_requested"][:],
+                deadlines_ns=time["monotonic_ns"][:] - time["lateness_ns"][:],
+            )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise EpisodeFileError(f"{path}: no episode file as docs/episode-format.md has it: {error}") from error
 
 
 def _scan(journal: Path, otherwise: EpisodeEnd | None) -> _Contents:

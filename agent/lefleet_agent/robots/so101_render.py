@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lefleet_agent.episode import Pixels
+from lefleet_agent.memory import be_called
 
 SLOTS = 8
 QPOS_SIZE, GOAL_SIZE = 13, 3
@@ -105,6 +106,7 @@ def render(wanted: Pictures, packets: socket.socket, memory: Any) -> None:
     """The renderer's main function: draws until its parent is gone or hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the control process, which then hangs up
     os.nice(5)  # control comes first where cores are few
+    be_called("lefleet-render")
     os.environ["LP_NUM_THREADS"] = "1"  # of Mesa: two robots share two cores
     from lefleet_agent.robots.so101_draw import Drawing
 
