@@ -13,10 +13,10 @@ from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_card import RobotCard, RobotState, read
-from lefleet_server.dashboard.shared import Shared
 from lefleet_server.dashboard.units import DASH, percent
 from lefleet_server.robots import service as robots
 from lefleet_server.services import Services
+from lefleet_server.shared import Shared
 
 _EVERY_S = 1.0
 _ENROL = """\
