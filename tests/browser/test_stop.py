@@ -102,4 +102,15 @@ async def test_how_it_looks(stopping, look, theme, device):
     await page.click("[aria-label='Release robot-1']")
     await page.wait_for_selector(".lf-question .is-primary")
     assert await page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    await page.wait_for_timeout(500)  # it fades in
     await viewer.shot(f"{device}-stop-question-{theme}")
+
+
+async def test_a_robot_that_is_not_reached_is_said_to_be_so(stopping, look):
+    server, _ = stopping
+    viewer = await look(server.url, **PHONE)
+    await viewer.open("/")
+    await viewer.page.wait_for_selector("text=Offline", timeout=30_000)
+    await viewer.page.tap("[aria-label='Emergency stop of robot-1']")
+    await viewer.page.wait_for_selector(f"{CARD} [data-stop=stopping] >> text=Stop it at the robot")
+    await viewer.shot("phone-stop-offline")
