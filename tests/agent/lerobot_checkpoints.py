@@ -6,6 +6,14 @@ from typing import Any
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import get_policy_class, make_policy_config, make_pre_post_processors
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    PreTrainedTokenizerFast,
+    SmolVLMConfig,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
+)
 
 JOINTS = 6
 HEIGHT, WIDTH = 48, 64
@@ -49,12 +57,23 @@ SMALL: dict[str, dict[str, Any]] = {
         "spatial_softmax_num_keypoints": 4,
         "pretrained_backbone_weights": None,
     },
+    "smolvla": {
+        "chunk_size": 12,
+        "n_action_steps": 6,
+        "num_vlm_layers": 2,
+        "resize_imgs_with_padding": (64, 64),
+        "num_steps": 5,
+        "tokenizer_max_length": 16,
+        "load_vlm_weights": False,
+    },
 }
 
 
 def save(folder: Path, kind: str = "act", cameras: tuple[str, ...] = ("front", "wrist"), **changes: Any) -> Path:
     """A policy of `kind` in `folder`; `changes` go into its config."""
     inputs, outputs = features(cameras)
+    if kind == "smolvla" and "vlm_model_name" not in changes:
+        changes["vlm_model_name"] = str(save_vlm(folder / "vlm"))
     config = make_policy_config(
         kind, input_features=inputs, output_features=outputs, device="cpu", push_to_hub=False, **(SMALL[kind] | changes)
     )
@@ -63,4 +82,36 @@ def save(folder: Path, kind: str = "act", cameras: tuple[str, ...] = ("front", "
     before, after = make_pre_post_processors(config, dataset_stats=statistics(cameras))
     for part in (policy, before, after):
         part.save_pretrained(folder)
+    return folder
+
+
+def save_vlm(folder: Path) -> Path:
+    """What SmolVLA needs of its language model beside weights, for a tiny one: configuration, tokenizer, processor."""
+    names = {"image": "<image>", "fake_image": "<fake_token_around_image>", "global_image": "<global-img>"}
+    special = ["<unk>", "<pad>", "<s>", "</s>", *names.values()]
+    tokens = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    tokens.train_from_iterator(["task"], trainers.BpeTrainer(special_tokens=special, initial_alphabet=letters))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens={f"{name}_token": token for name, token in names.items()}
+        | {"end_of_utterance_token": "</s>"},
+    )
+    pictures, films = SmolVLMImageProcessor(), SmolVLMVideoProcessor()
+    SmolVLMProcessor(pictures, tokenizer, films, image_seq_len=4).save_pretrained(folder)
+    text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"model_type": "llama", "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 320, "pad_token_id": 1}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    SmolVLMConfig(
+        text_config=text,
+        vision_config=vision | {"image_size": 64, "patch_size": 16},
+        scale_factor=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=1,
+    ).save_pretrained(folder)
     return folder

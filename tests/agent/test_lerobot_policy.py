@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-import sys
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import lerobot_checkpoints as checkpoints
 import numpy as np
 import pytest
 import torch
@@ -17,11 +18,8 @@ from lefleet_agent.episode import CameraImage, Observation, PolicyInfo
 from lefleet_agent.policies.features import check_features
 from lefleet_agent.policies.lerobot import load
 from lefleet_agent.policies.process import PolicyOptions
-from lefleet_agent.policy import PolicyError
+from lefleet_agent.policy import Played, PolicyError
 from lefleet_agent.robots.fake import FakeRobot, scene
-
-sys.path.insert(0, str(Path(__file__).parent))
-import lerobot_checkpoints as checkpoints
 
 INFO = PolicyInfo("lab/policy", "c" * 40, "d" * 64, "act", {})
 OPTIONS = PolicyOptions(30.0, "overlap", "cpu", "fp32", 0.5, 1)
@@ -81,6 +79,50 @@ def test_diffusion_is_given_its_history(diffusion):
     first = policy.infer([seen(2), seen(2)], "task").actions
     np.testing.assert_allclose(first[:6], lerobots_own(diffusion, [seen(2)], 6), atol=1e-4)
     assert np.abs(actions - first).max() > 1e-3, "the observation before makes a difference"
+
+
+@pytest.fixture(scope="module")
+def smolvla(tmp_path_factory) -> Path:
+    """As it comes from training: its language model is named by a path of another machine."""
+    folder = checkpoints.save(tmp_path_factory.mktemp("smolvla"), "smolvla")
+    for name in ("config.json", "policy_preprocessor.json"):
+        text = (folder / name).read_text()
+        assert str(folder / "vlm") in text
+        (folder / name).write_text(text.replace(str(folder / "vlm"), "lab/some-vlm"))
+    return folder
+
+
+def test_smolvla_takes_its_language_models_files_from_the_release_and_acts(smolvla, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    policy = load(smolvla, INFO, ROBOT, OPTIONS)
+    torch.manual_seed(1)
+    actions = policy.infer([seen(1)], "task").actions
+    assert actions.shape == (12, 6) and np.isfinite(actions).all()
+    torch.manual_seed(1)
+    assert np.abs(policy.infer([seen(1)], "another task").actions - actions).max() > 0, "the words count"
+
+
+def test_smolvla_without_those_files_says_what_to_add(smolvla, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "release"
+    shutil.copytree(smolvla, folder, ignore=lambda *_: ["vlm"])
+    assert "files of lab/some-vlm into its folder `vlm`" in refused(folder)
+
+
+def test_real_time_chunking_continues_the_chunk_that_plays(smolvla):
+    """With random weights two chunks have nothing in common but what they are told: the first steps are those that
+    will have been played by the time the answer is there."""
+    policy = load(smolvla, INFO, ROBOT, dataclasses.replace(OPTIONS, mode="rtc"))
+
+    def joint(played: Played | None) -> np.ndarray:
+        policy.reset()
+        torch.manual_seed(1)
+        first = policy.infer([seen(0)], "task").actions
+        torch.manual_seed(2)
+        second = policy.infer([seen(9)], "task", played).actions
+        return np.abs(second[:4] - first[3:7])
+
+    assert joint(Played(steps=3, delay=4)).mean() < 0.5 * joint(None).mean()
 
 
 def test_a_checkpoint_with_a_pretrained_backbone_loads_without_the_internet(act, tmp_path):

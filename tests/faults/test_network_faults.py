@@ -162,7 +162,8 @@ def test_a_link_that_is_cut_in_every_piece_still_makes_headway_with_the_same_epi
     for _ in range(20):
         with pytest.raises(Retryable):
             work.step()
-    assert {len(data) for data in stand_in.uploads.values()} != {0}
+    little, much = sorted(len(data) for data in stand_in.uploads.values())
+    assert little <= 1 << 16 and much >= 500_000, "one of them gets on, not both a little"
     stand_in.fault = None
     deliver_all(work)
     assert side.spool.next_waiting() is None

@@ -84,6 +84,7 @@ class Uploader:
         # The server gives an unfinished upload of the same bytes back, so nothing about it is kept here.
         url = self._api.create_upload(episode.bytes, episode.sha256, episode.episode_id)
         offset = self._api.upload_offset(url)
+        self._reached(episode, offset)  # what arrived of a piece that was cut counts too
         while offset < episode.bytes:
             length = self._pieces.next(episode.bytes - offset)
             if not self._gate.wait(length):
@@ -103,8 +104,11 @@ class Uploader:
             raise Retryable(f"{url}: took {length} bytes at {offset} of {episode.bytes}, and says it has {reached}")
         self._pieces.took(length, time.monotonic() - begun_s)
         self._counted(length, "sent")
-        self._furthest[episode.episode_id] = max(reached, self._furthest.get(episode.episode_id, 0))
+        self._reached(episode, reached)
         return reached
+
+    def _reached(self, episode: SpooledEpisode, offset: int) -> None:
+        self._furthest[episode.episode_id] = max(offset, self._furthest.get(episode.episode_id, 0))
 
     def _receipt(self, episode: SpooledEpisode) -> Receipt:
         receipt = self._api.receipt(episode.sha256)

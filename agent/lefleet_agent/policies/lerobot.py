@@ -17,6 +17,7 @@ from lefleet_agent.policies.features import ENVIRONMENT, IMAGES, STATE, check_fe
 from lefleet_agent.policies.process import PolicyOptions
 from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyTraits
 
+VLM = "vlm"
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -34,6 +35,7 @@ class LeRobotPolicy:
         self._precision = PRECISIONS[precision]
         # Policies that look back queue what `select_action` sees; here history comes with the question.
         self._looks_back = STATE in getattr(model, "_queues", {})
+        self._continues = getattr(model.config, "rtc_config", None) is not None
         self._raw: torch.Tensor | None = None
 
     def reset(self) -> None:
@@ -43,7 +45,8 @@ class LeRobotPolicy:
 
     def infer(self, seen: Sequence[Observation], task: str, played: Played | None = None) -> ActionChunk:
         start_ns = time.monotonic_ns()
-        with torch.inference_mode(), self._autocast():
+        # Real-time chunking follows a gradient through the network, which inference mode forbids.
+        with torch.no_grad() if self._continues else torch.inference_mode(), self._autocast():
             batch = self._batch(seen, task)
             self._wait_for_device()
             ready_ns = time.monotonic_ns()
@@ -114,9 +117,7 @@ def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOption
     config.device = device.type
     # from_pretrained leaves it None, and the processors would then be built without normalisation (LeRobot #4647).
     config.pretrained_path = folder
-    if getattr(config, "pretrained_backbone_weights", None):
-        # The checkpoint has the backbone: LeRobot would first fetch ImageNet's from the internet, on every robot.
-        config.pretrained_backbone_weights = None
+    overrides = _needs_no_internet(folder, config)
     check_features(folder, config, robot, options.control_hz)
     if options.mode == "rtc":
         _allow_rtc(config)
@@ -125,15 +126,41 @@ def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOption
         before, after = make_pre_post_processors(
             config,
             pretrained_path=str(folder),
-            preprocessor_overrides={"device_processor": {"device": device.type}},
+            preprocessor_overrides={"device_processor": {"device": device.type}} | overrides,
         )
     except (OSError, RuntimeError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
-        raise PolicyError(f"{folder.name}: LeRobot cannot load this {config.type} policy: {error}") from error
+        remedy = _remedy(folder, config)
+        raise PolicyError(f"{folder.name}: LeRobot cannot load this {config.type} policy: {error}{remedy}") from error
     if options.mode == "rtc":
         _check_rtc(model, before, config.type)
     policy = LeRobotPolicy(_traits(info, config), model, before, after, device, options.precision)
     _try(policy, robot, options)
     return policy
+
+
+def _needs_no_internet(folder: Path, config: Any) -> dict[str, Any]:
+    """Keep LeRobot from fetching what the checkpoint brings anyway; returns overrides for the processors.
+
+    ACT and Diffusion first load ImageNet's backbone, SmolVLA the whole language model, then the checkpoint's own
+    weights over it. What SmolVLA does need of that model, configuration and tokenizer, lies in the release's `vlm`.
+    """
+    if getattr(config, "pretrained_backbone_weights", None):
+        config.pretrained_backbone_weights = None
+    if getattr(config, "load_vlm_weights", False):
+        config.load_vlm_weights = False
+    if not hasattr(config, "vlm_model_name") or not (folder / VLM).is_dir():
+        return {}
+    config.vlm_model_name = str(folder / VLM)
+    return {"tokenizer_processor": {"tokenizer_name": config.vlm_model_name}}
+
+
+def _remedy(folder: Path, config: Any) -> str:
+    name = getattr(config, "vlm_model_name", None)
+    if name is None or (folder / VLM).is_dir():
+        return ""
+    return (
+        f". Put the configuration, tokenizer and processor files of {name} into its folder `{VLM}`: robots have no Hub"
+    )
 
 
 def _traits(info: PolicyInfo, config: Any) -> PolicyTraits:
