@@ -193,7 +193,9 @@ class Courier(Frozen):
         None, ge=1000, description="Bytes a second that uploads may take of the network; empty: no limit"
     )
     quiet_while_running: bool = Field(
-        False, description="While an episode runs only heartbeats use the network: no uploads, no live pictures"
+        False,
+        description="While an episode runs only heartbeats and wishes for emergency stops use the network: "
+        "no uploads, no live pictures",
     )
     timeout_s: float = Field(
         10.0, gt=0, le=300, description="Longest wait for an answer, seconds; twice that if it drips in"

@@ -13,6 +13,17 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def publish(path: Path, data: bytes) -> None:
+    """Durable when it returns; readers see the old content or the new."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    fsync_folder(path.parent)
+
+
 def replace(path: Path, data: bytes | memoryview) -> None:
     """Readers see the old content or the new. Not durable: for what is written again a second later."""
     part = path.with_name(path.name + ".part")

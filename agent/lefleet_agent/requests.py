@@ -9,6 +9,9 @@ from pathlib import Path
 
 from lefleet_agent.files import fsync_folder
 
+DASHBOARD = "dashboard"
+"""Asks for what people want through the server."""
+
 
 class Requests:
     """The requests of one kind at one robot."""

@@ -31,6 +31,7 @@ from lefleet_agent.courier.pace import Pieces, Rate
 from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.doctor import arm, fleet, machine, processes
 from lefleet_agent.doctor.finding import Finding
@@ -38,6 +39,7 @@ from lefleet_agent.episode import Action, PolicyInfo, RobotInfo
 from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
+from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.policy import PolicyRunner
 from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
@@ -109,6 +111,12 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
         api,
         Uploader(api, spool, pieces, gate, counted),
         LossCheck(api, spool, metrics.offered_again.inc),
+        Wishes(
+            api.twin(),
+            emergency_stop(settings.state_dir),
+            Obeyed(settings.state_dir),
+            settings.courier.timeout_s,
+        ),
         Room(spool, settings.recording.spool_budget_bytes, build_rule(settings), metrics),
         report,
         metrics,

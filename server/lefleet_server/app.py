@@ -22,6 +22,7 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import API, BoundedBody, Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.robots import routes as robots
+from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
 from lefleet_server.storage import BlobStore
 
@@ -30,12 +31,14 @@ log = structlog.get_logger()
 
 
 def build_services(settings: Settings) -> Services:
+    db = Database(settings)
     return Services(
         settings=settings,
-        db=Database(settings),
+        db=db,
         blobs=BlobStore(settings.blobs_dir),
         incoming=Incoming(settings.incoming_dir, settings.min_free_bytes),
         metrics=Metrics(),
+        wishes=Wishes(db),
         instance=uuid.uuid4().hex,
     )
 

@@ -6,6 +6,7 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.metrics import Metrics
+from lefleet_server.robots.wishes import Wishes
 from lefleet_server.storage import BlobStore
 
 
@@ -16,5 +17,6 @@ class Services:
     blobs: BlobStore
     incoming: Incoming
     metrics: Metrics
+    wishes: Wishes
     instance: str
     """Of this start of this process alone."""

@@ -52,6 +52,11 @@ class RobotClient:
         } | changes  # fmt: skip
         self._http.post(f"{_API}/heartbeat", json=body).raise_for_status()
 
+    def wish(self) -> dict[str, Any]:
+        """The newest word about this robot's emergency stop; a moment's wait outlasts what the server has at hand."""
+        answer = self._http.get(f"{_API}/wishes", params={"since": (1 << 53) - 1, "wait_s": 0.5})
+        return answer.raise_for_status().json()["estop"]
+
     def show(self, camera: str, jpeg: bytes) -> None:
         self._http.put(
             f"{_API}/cameras/{camera}", content=jpeg, headers={"Content-Type": "image/jpeg"}

@@ -7,7 +7,7 @@ import pytest
 
 from lefleet_server.dashboard import units
 from lefleet_server.dashboard.filters import Cursor, Filters
-from lefleet_server.dashboard.shared import Shared
+from lefleet_server.shared import Shared
 
 AT = datetime(2026, 11, 23, 8, 5, 3, 123456, tzinfo=UTC)
 

@@ -50,6 +50,8 @@ class Request(BaseHTTPRequestHandler):
                 self.reply(200, {"interval_s": 0.2, "instance": "a"})
             case "POST", ["receipts", "missing"]:
                 self.reply(200, {"sha256": [d for d in json.loads(body)["sha256"] if d not in server.stored]})
+            case "GET", [wishes] if wishes.startswith("wishes?"):
+                self.reply(200, {"estop": {"number": 0, "wanted": False}})
             case "GET", ["receipts", sha256]:
                 self.reply(200, server.receipt(sha256)) if sha256 in server.stored else self.reply(404, {})
             case "POST", ["uploads"]:

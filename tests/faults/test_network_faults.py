@@ -273,7 +273,9 @@ def test_a_clock_that_is_decades_off_is_seen_and_changes_nothing(make_side, stan
         assert abs(said - off_s) < 3600 and abs(metrics()["lefleet_clock_offset_seconds",] - off_s) < 3600
 
 
-def test_while_an_episode_runs_only_heartbeats_go_if_so_wished(make_side, stand_in, put, wait_until):
+def test_while_an_episode_runs_only_heartbeats_and_emergency_stops_go_if_so_wished(
+    make_side, stand_in, put, wait_until
+):
     side = make_side(quiet_while_running=True)
     run = side.settings.state_dir / "run"
     (run / "preview").mkdir(parents=True)
@@ -292,7 +294,8 @@ def test_while_an_episode_runs_only_heartbeats_go_if_so_wished(make_side, stand_
         wait_until((run / "control.json").exists)
         with courier(side):
             wait_until(lambda: len(stand_in.heartbeats) >= 5)
-            assert {path for _, path, _ in stand_in.seen} == {"/api/v1/robot/heartbeat"}
+            paths = {path.partition("?")[0] for _, path, _ in stand_in.seen}
+            assert paths == {"/api/v1/robot/heartbeat", "/api/v1/robot/wishes"}
             assert side.spool.get("a").state is State.WAITING
             state[0] = "idle"
             wait_until(lambda: side.spool.next_waiting() is None and stand_in.pictures)

@@ -5,6 +5,7 @@ and nothing else: only a problem document of LeFleet's own is final, and every r
 """
 
 import base64
+import copy
 import json
 import ssl
 import threading
@@ -25,6 +26,7 @@ PROBLEM = "application/problem+json"
 # The server closes idle connections after five seconds; one that it is just closing must not take a request along.
 IDLE_MAX_S = 3.0
 INTERVAL_S = (0.2, 300.0)
+WISH_MAX = (1 << 53) - 1
 
 
 class ServerError(Exception):
@@ -74,6 +76,15 @@ class HeartbeatReply:
     """Changes with each start of the server; empty from one that does not tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The newest word of people about this robot's emergency stop."""
+
+    number: int
+    """Grows with each word; 0 when nobody ever said one."""
+    wanted: bool
+
+
 class ServerApi:
     """One robot's view of the server. `token` is the robot's credential; enrolment needs none.
 
@@ -98,6 +109,12 @@ class ServerApi:
         self.clock_offset_s: float | None = None
         """How far the server's clock is ahead of this machine's, to the second; None until it answered."""
 
+    def twin(self) -> "ServerApi":
+        """The same server over lines of its own, which can be hung up alone."""
+        twin = copy.copy(self)
+        twin._own, twin._lines = threading.local(), []
+        return twin
+
     def close(self) -> None:
         for line in self._lines:
             line.http.close()
@@ -119,6 +136,18 @@ class ServerApi:
             return HeartbeatReply(min(max(float(values["interval_s"]), least), most), str(values.get("instance", "")))
         except (TypeError, ValueError) as error:
             raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
+
+    def wish(self, since: int, wait_s: float) -> Wish:
+        """As soon as there is one newer than `since`, else the newest there is after `wait_s`.
+
+        `wait_s` must be shorter than the timeout.
+        """
+        answer = self._call("GET", "/robot/wishes", params={"since": since, "wait_s": wait_s})
+        match _values(answer, "estop")["estop"]:
+            case {"number": int(number), "wanted": bool(wanted)} if type(number) is int and 0 <= number <= WISH_MAX:
+                return Wish(number, wanted)
+            case other:
+                raise Retryable(f"{_place(answer)}: estop is {str(other)[:200]}, no number with a wish{_STRANGER}")
 
     def put_camera(self, name: str, jpeg: bytes) -> None:
         self._call("PUT", f"/robot/cameras/{name}", content=jpeg, headers={"Content-Type": "image/jpeg"})

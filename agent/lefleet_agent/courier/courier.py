@@ -17,6 +17,7 @@ from lefleet_agent.courier.pace import backoff_s
 from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.spool import SpoolError
 
@@ -38,6 +39,7 @@ class Courier:
         api: ServerApi,
         uploader: Uploader,
         losses: LossCheck,
+        wishes: Wishes,
         room: Room,
         report: Report,
         metrics: CourierMetrics,
@@ -48,6 +50,7 @@ class Courier:
         self._api = api
         self._uploader = uploader
         self._losses = losses
+        self._wishes = wishes
         self._room = room
         self._report = report
         self._metrics = metrics
@@ -59,6 +62,7 @@ class Courier:
         """Ends within ten seconds of `stop`, whatever the server does: what is cut off goes on at the next start."""
         tasks: dict[str, Callable[[], float]] = {
             "heartbeat": self._heartbeat,
+            "wishes": self._obey,
             "pictures": self._pictures,
             "upload": self._uploads,
             "receipts": self._receipts,
@@ -88,6 +92,12 @@ class Courier:
         reply = self._api.heartbeat(self._report.heartbeat(self.exposition()))
         self._losses.heard(reply.instance)
         return reply.interval_s
+
+    def _obey(self) -> float:
+        pause_s = self._wishes()
+        if self._wishes.settling:  # somebody looks at the dashboard to see the arm hold still
+            self._api.heartbeat(self._report.heartbeat(self.exposition()))
+        return pause_s
 
     def _pictures(self) -> float:
         if not self._quiet():
@@ -152,10 +162,15 @@ class Courier:
         return thread
 
     def _end(self, threads: list[threading.Thread]) -> None:
-        for hang_up in (self._api.hang_up, lambda: None):
+        self._wishes.hang_up()  # the server keeps that question as long as it may
+        for hang_up in (self._hang_up, lambda: None):
             until_s = time.monotonic() + GRACE_S
             for thread in threads:
                 thread.join(max(0.0, until_s - time.monotonic()))
             hang_up()
         if left := [thread.name for thread in threads if thread.is_alive()]:
             log.warning("ends without waiting any longer", threads=left)
+
+    def _hang_up(self) -> None:
+        self._api.hang_up()
+        self._wishes.hang_up()

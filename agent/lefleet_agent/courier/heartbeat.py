@@ -10,6 +10,8 @@ from typing import Any
 from lefleet_agent import __version__
 from lefleet_agent.courier.silence import Silence
 from lefleet_agent.liveness import UNTIL
+from lefleet_agent.obeyed import Obeyed
+from lefleet_agent.requests import DASHBOARD, emergency_stop
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
 CONTROL_SILENT_S = 5.0
@@ -23,6 +25,8 @@ class Report:
         self._state_dir = state_dir
         self._spool = spool
         self._budget_bytes = budget_bytes
+        self._obeyed = Obeyed(state_dir)
+        self._emergency = emergency_stop(state_dir)
         self._stats: SpoolStats | None = None
         self._silence = {name: Silence(self._run / name) for name in ("control.json", "control.prom")}
 
@@ -39,6 +43,7 @@ class Report:
             "cameras": sorted(path.stem for path in self._run.glob("preview/*.jpg")),
             "spool": spool,
             "disk": self._disk(),
+            "estop": self._estop(),
             "courier": self._courier(),
             "agent_version": __version__,
             "metrics": metrics,
@@ -95,6 +100,14 @@ class Report:
             "error": error,
         }
         return use, error
+
+    def _estop(self) -> dict[str, Any] | None:
+        """Which wish for an emergency stop was obeyed last, and whether that stop still holds; None without a disk."""
+        try:
+            # In this order: a stop's file is made before its number is kept, so a missing one was cleared here.
+            return {"wish": self._obeyed.number(), "holds": DASHBOARD in self._emergency.asked_by()}
+        except OSError:
+            return None
 
     def _disk(self) -> dict[str, int] | None:
         try:

@@ -10,13 +10,15 @@ from starlette.requests import Request
 
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_card import RobotCard, RobotState, read
-from lefleet_server.dashboard.shared import Shared
+from lefleet_server.dashboard.stop import StopAll, Stopper
 from lefleet_server.dashboard.units import DASH, percent
 from lefleet_server.robots import service as robots
 from lefleet_server.services import Services
+from lefleet_server.shared import Shared
 
 _EVERY_S = 1.0
 _ENROL = """\
@@ -49,6 +51,10 @@ class Source:
 
     async def fleet(self) -> Snapshot:
         return await self._fleet.get(None)
+
+    def changed(self) -> None:
+        """What a viewer just did is to be seen at once."""
+        self._fleet.forget()
 
     async def day(self, since: datetime) -> Day:
         return await self._day.get(since)
@@ -101,15 +107,17 @@ class Totals:
 class Fleet:
     """One viewer's fleet page."""
 
-    def __init__(self, source: Source, code_ttl_s: int) -> None:
+    def __init__(self, source: Source, services: Services, request: Request) -> None:
         self._source = source
+        self._stopper = Stopper(services, request, user_on(request), self._changed)
         self._since: datetime | None = None
         self._cards: dict[str, RobotCard] = {}
         with head("Fleet", "Every robot, as it is now"):
             self._live = Chip("Live", "live")
+            self._stop_all = StopAll(self._stopper)
         self._totals = Totals()
         self._grid = box("lf-robots")
-        self._nothing = self._build_empty(round(code_ttl_s / 60))
+        self._nothing = self._build_empty(round(services.settings.enrol_code_ttl_s / 60))
         box(tag="lf-day").on("day", self._day_began, ["detail"])
 
     def _build_empty(self, minutes: int) -> ui.element:
@@ -124,6 +132,7 @@ class Fleet:
             self._rebuild(fleet.robots)
         for robot in fleet.robots:
             self._cards[robot.id].show(robot)
+        self._stop_all.show({robot.id: robot.stop for robot in fleet.robots if robot.state != "retired"})
         self._totals.show_fleet(fleet)
         if self._since is not None:
             self._totals.show_day(await self._source.day(self._since))
@@ -133,7 +142,11 @@ class Fleet:
         self._nothing.set_visibility(not states)
         self._grid.set_visibility(bool(states))
         with self._grid:
-            self._cards = {robot.id: RobotCard(robot) for robot in states}
+            self._cards = {robot.id: RobotCard(robot, self._stopper) for robot in states}
+
+    async def _changed(self) -> None:
+        self._source.changed()
+        await self.refresh()
 
     async def _day_began(self, event: GenericEventArguments) -> None:
         """The viewer's midnight, told by the browser: the server does not know the zone."""
@@ -147,6 +160,6 @@ def register(services: Services) -> None:
     @ui.page("/", title="Fleet · LeFleet", response_timeout=15)
     async def page(request: Request) -> None:
         with frame(request, "Fleet"):
-            fleet = Fleet(source, services.settings.enrol_code_ttl_s)
+            fleet = Fleet(source, services, request)
             await fleet.refresh()
             ui.timer(_EVERY_S, fleet.refresh, immediate=False)

@@ -24,6 +24,7 @@ STATE_TONES: dict[str, Tone] = {
     "offline": "off",
     "retired": "off",
 }
+STOP_TONES: dict[str, Tone] = {"free": "off", "stopping": "warn", "stopped": "bad", "releasing": "warn"}
 
 _ICONS = {
     "fleet": '<rect x="4" y="4" width="7" height="7" rx="2"/><rect x="13" y="4" width="7" height="7" rx="2"/>'
@@ -35,6 +36,7 @@ _ICONS = {
     "next": '<path d="m9.500 6.500 5.500 5.500-5.500 5.500"/>',
     "previous": '<path d="M14.500 6.500 9 12l5.500 5.500"/>',
     "download": '<path d="M12 4.500v10M7.800 10.800 12 15l4.200-4.200M5 19.500h14"/>',
+    "stop": '<path d="M8.500 3.500h7l5 5v7l-5 5h-7l-5-5v-7z"/><path d="M9 9h6v6H9z" fill="currentColor"/>',
     "arm": '<path d="M4 20h7M7.5 20v-4M7.5 16 6 9.5 13 5l5.5 4.5-2 3.5"/><circle cx="7.5" cy="16" r="1.6"/>'
     '<circle cx="6" cy="9.5" r="1.6"/><circle cx="13" cy="5" r="1.6"/>',
 }

@@ -9,8 +9,10 @@ from nicegui import ui
 
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.parts import STATE_TONES, Chip, Meter, Text, Time, box, icon, link, set_attribute
+from lefleet_server.dashboard.stop import Stopper, StopRow
 from lefleet_server.dashboard.units import DASH, number, repo_name, short_commit, size
 from lefleet_server.robots.service import RobotView
+from lefleet_server.robots.stops import Stop
 
 _LATE_MS = 10.0
 """A third of a tick at 30 Hz: later than this the arm is seen to jerk."""
@@ -38,6 +40,7 @@ class RobotState:
     spool_budget_bytes: float | None
     disk_free_bytes: float | None
     disk_total_bytes: float | None
+    stop: Stop
 
 
 def read(view: RobotView) -> RobotState:
@@ -63,6 +66,7 @@ def read(view: RobotView) -> RobotState:
         spool_budget_bytes=spool.get("budget_bytes"),
         disk_free_bytes=disk.get("free_bytes"),
         disk_total_bytes=disk.get("total_bytes"),
+        stop=view.stop,
     )
 
 
@@ -73,7 +77,7 @@ def part(used: float | None, whole: float | None) -> float | None:
 class RobotCard:
     """Built once; `show` sends only what changed."""
 
-    def __init__(self, robot: RobotState) -> None:
+    def __init__(self, robot: RobotState, stopper: Stopper) -> None:
         self._shown: RobotState | None = None
         with box("lf-card lf-robot", tag="article", data_robot=robot.id) as self._card:
             self._build_head(robot)
@@ -82,6 +86,7 @@ class RobotCard:
                 self._build_policy()
                 self._build_facts()
                 self._build_bars()
+            self._stop = StopRow(stopper, robot.id)
             self._build_foot(robot)
         self.show(robot)
 
@@ -96,6 +101,7 @@ class RobotCard:
         self._show_policy(robot)
         self._show_facts(robot)
         self._show_bars(robot)
+        self._stop.show(robot.stop, robot.online)
         self._seen.set(robot.seen_at)
         self._shown = robot
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, LargeBinary, func
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.db import Base
@@ -60,3 +60,17 @@ class RobotCamera(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     jpeg: Mapped[bytes] = mapped_column(LargeBinary)
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RobotStop(Base):
+    """The newest word of people about a robot's emergency stop: each press and each release rewrites the row."""
+
+    __tablename__ = "robot_stops"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    """Grows with each word (see robots.stops); a robot obeys only what is newer than what it obeyed last."""
+    wanted: Mapped[bool]
+    asked_by: Mapped[str]
+    """`user:NAME`, as in the audit log."""
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())

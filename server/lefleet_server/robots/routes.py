@@ -4,23 +4,29 @@ import hashlib
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.auth import CurrentRobot, CurrentUser, ServicesDep
+from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.fields import CameraName
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import exposition, service
+from lefleet_server.robots import exposition, service, stops
 from lefleet_server.robots.schemas import (
     Enrolled,
     EnrolRequest,
+    EstopOut,
     Heartbeat,
     HeartbeatAnswer,
     RobotList,
     RobotOut,
+    Stopping,
+    WishesOut,
 )
+from lefleet_server.services import Services
 from lefleet_server.threads import in_thread
 
 MAX_PICTURE_BYTES = 512 * 1024
+MAX_WAIT_S = 30.0
 
 router = APIRouter()
 
@@ -69,6 +75,20 @@ async def put_picture(
     return Response(status_code=204)
 
 
+@router.get("/robot/wishes", tags=["robots"])
+async def get_wishes(
+    robot: CurrentRobot,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    since: Annotated[int, Query(ge=0, le=stops.NUMBER_MAX, description="The newest wish that the robot obeyed.")] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="How long to wait for a newer one.")] = 0,
+) -> WishesOut:
+    """What people want of the robot: as soon as that is newer than `since`, and what there is after `wait_s`."""
+    response.headers["Cache-Control"] = "no-store"
+    return WishesOut.of(await services.wishes.newer(robot.id, since, wait_s, request.is_disconnected))
+
+
 @router.get("/robots", tags=["people"])
 async def list_robots(user: CurrentUser, services: ServicesDep) -> RobotList:
     """Every robot, by name."""
@@ -102,3 +122,35 @@ async def get_picture(robot_id: str, name: str, request: Request, user: CurrentU
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return Response(found.jpeg, media_type="image/jpeg", headers=headers)
+
+
+@router.put("/robots/{robot_id}/estop", tags=["people"])
+async def stop_robot(robot_id: str, user: Operator, services: ServicesDep) -> EstopOut:
+    """Emergency stop: the arm holds still, torque on, until it is released. A robot that is offline obeys later."""
+    async with services.db.transaction() as session:
+        await stops.stop(session, f"user:{user.username}", robot_id)
+        return await _stop_of(session, robot_id, services)
+
+
+@router.delete("/robots/{robot_id}/estop", tags=["people"])
+async def release_robot(
+    robot_id: str,
+    number: Annotated[int, Query(ge=0, le=stops.NUMBER_MAX, description="Of the stop that is to end, as last seen.")],
+    user: Operator,
+    services: ServicesDep,
+) -> EstopOut:
+    """Ends the emergency stop that the person saw; 409 when somebody asked for another meanwhile."""
+    async with services.db.transaction() as session:
+        await stops.release(session, f"user:{user.username}", robot_id, number)
+        return await _stop_of(session, robot_id, services)
+
+
+@router.put("/estop", tags=["people"])
+async def stop_all_robots(user: Operator, services: ServicesDep) -> Stopping:
+    """Emergency stop of every robot. Each is released by itself."""
+    async with services.db.transaction() as session:
+        return Stopping(robots=list(await stops.stop_all(session, f"user:{user.username}")))
+
+
+async def _stop_of(session: AsyncSession, robot_id: str, services: Services) -> EstopOut:
+    return EstopOut.of((await service.get_robot(session, robot_id, services.settings.offline_after_s)).stop)

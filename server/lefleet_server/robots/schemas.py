@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text, Word
 from lefleet_server.robots.service import RobotView
+from lefleet_server.robots.stops import NUMBER_MAX, Stop, StopState
+from lefleet_server.robots.wishes import Wish
 
 MAX_METRICS_CHARS = 512 * 1024
 
@@ -54,6 +56,13 @@ class DiskUse(BaseModel):
     total_bytes: Count
 
 
+class EstopTold(BaseModel):
+    """What a robot says about the emergency stop that people asked for through the server."""
+
+    wish: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] = Field(description="Number of the newest wish that it obeyed.")
+    holds: bool = Field(description="Whether that stop still holds; no longer once it was cleared at the robot.")
+
+
 class Heartbeat(BaseModel):
     """What a robot says about itself. Fields this server does not know are ignored: robots may be newer."""
 
@@ -63,6 +72,7 @@ class Heartbeat(BaseModel):
     loop: LoopHealth | None = None
     spool: SpoolUse | None = None
     disk: DiskUse | None = None
+    estop: EstopTold | None = None
     episode_id: EpisodeId | None = None
     task: Text = ""
     agent_version: Line = ""
@@ -82,6 +92,40 @@ class HeartbeatAnswer(BaseModel):
     )
 
 
+class EstopWish(BaseModel):
+    """The newest word about this robot's emergency stop. One that is not newer than what the robot obeyed is void."""
+
+    number: int = Field(description="Grows with each word; 0 when nobody ever said one.")
+    wanted: bool = Field(description="Whether the arm is to hold still.")
+
+
+class WishesOut(BaseModel):
+    """What people want of a robot."""
+
+    estop: EstopWish
+
+    @classmethod
+    def of(cls, wish: Wish) -> Self:
+        return cls(estop=EstopWish(number=wish.number, wanted=wish.wanted))
+
+
+class EstopOut(BaseModel):
+    """The emergency stop that people asked for. Stops that were asked for at the robot itself are not in it."""
+
+    state: StopState = Field(description="`stopped` once the robot said that its arm holds still.")
+    number: int = Field(description="Of the newest word; a release names the one it is about.")
+    asked_by: str | None = Field(description="Who said it, `user:NAME`.")
+    asked_at: datetime | None
+
+    @classmethod
+    def of(cls, stop: Stop) -> Self:
+        return cls(state=stop.state, number=stop.number, asked_by=stop.asked_by, asked_at=stop.asked_at)
+
+
+class Stopping(BaseModel):
+    robots: list[str] = Field(description="Every robot that is not retired.")
+
+
 class RobotOut(BaseModel):
     """A robot as people see it."""
 
@@ -97,6 +141,7 @@ class RobotOut(BaseModel):
     last_seen_at: datetime | None
     heartbeat: Heartbeat | None = Field(description="The last heartbeat, without its metrics.")
     cameras: list[str] = Field(description="Cameras of which the server has a picture.")
+    estop: EstopOut
 
     @classmethod
     def of(cls, view: RobotView) -> Self:
@@ -112,6 +157,7 @@ class RobotOut(BaseModel):
             last_seen_at=status.received_at if status else None,
             heartbeat=Heartbeat.model_validate(status.heartbeat) if status else None,
             cameras=list(view.cameras),
+            estop=EstopOut.of(view.stop),
         )
 
 

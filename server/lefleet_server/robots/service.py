@@ -13,7 +13,8 @@ from lefleet_server.accounts.service import audit
 from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
-from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus
+from lefleet_server.robots import stops
+from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus, RobotStop
 from lefleet_server.secret import ROBOT_PREFIX, digest, new_code, new_token
 
 
@@ -27,6 +28,8 @@ class RobotView:
     online: bool
     cameras: tuple[str, ...]
     """Cameras of which a picture is stored, sorted."""
+    word: RobotStop | None
+    """What people said last about its emergency stop."""
 
     @property
     def retired(self) -> bool:
@@ -39,6 +42,11 @@ class RobotView:
         if self.retired:
             return "retired"
         return self.status.state if self.online and self.status else "offline"
+
+    @property
+    def stop(self) -> stops.Stop:
+        """The emergency stop that people asked for, and how far it has got."""
+        return stops.seen(self.word, self.status.heartbeat if self.status else None)
 
 
 async def create_enrolment_code(session: AsyncSession, robot_id: str, site: str, ttl_s: int, actor: str) -> str:
@@ -163,8 +171,9 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .scalar_subquery()
     )
     query = (
-        select(Robot, RobotStatus, cameras, func.now())
+        select(Robot, RobotStatus, cameras, RobotStop, func.now())
         .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
+        .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .order_by(Robot.id)
     )
     if robot_id is not None:
@@ -177,6 +186,7 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
             status,
             robot.token_hash is not None and is_online(status.received_at if status else None, now, offline_after_s),
             tuple(sorted(names or ())),
+            word,
         )
-        for robot, status, names, now in rows
+        for robot, status, names, word, now in rows
     ]

@@ -20,6 +20,10 @@ class Shared[K, V]:
         self._one_at_a_time = asyncio.Lock()
         self._values: dict[K, tuple[float, V]] = {}
 
+    def forget(self) -> None:
+        """Load anew at the next call: what was loaded is known to be old."""
+        self._values = {}
+
     async def get(self, key: K) -> V:
         async with self._one_at_a_time:
             oldest = self._clock() - self._fresh_s

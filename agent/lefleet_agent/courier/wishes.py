@@ -1,0 +1,66 @@
+"""What people ask of this robot through the server: an emergency stop, and its release.
+
+The server numbers what people say. A robot obeys only what is newer than what it obeyed last, and remembers that on its
+disk: so a stop that somebody beside the robot cleared does not come back with the next answer, and no server that is
+gone, was restored or answers strangely lets an arm go on.
+"""
+
+import time
+
+import structlog
+
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.obeyed import Obeyed
+from lefleet_agent.requests import DASHBOARD, Requests
+
+log = structlog.get_logger()
+
+WAIT_MAX_S = 25.0
+"""Longest time that the server may keep a question: proxies on the way end what is silent for longer."""
+SETTLE_S = 1.0
+SETTLE_LOOKS = 6
+
+
+class Wishes:
+    """Asks the server and obeys. What a person waits to see (`settling`) is for whoever calls it to tell."""
+
+    def __init__(self, api: ServerApi, emergency: Requests, obeyed: Obeyed, timeout_s: float) -> None:
+        """`api`: for this alone, so that hanging up ends nothing else. `timeout_s`: of its requests."""
+        self._api = api
+        self._emergency = emergency
+        self._obeyed = obeyed
+        self._wait_s = min(WAIT_MAX_S, timeout_s / 2)
+        self._settling = 0
+
+    @property
+    def settling(self) -> bool:
+        """Whether the arm's state is about to follow a wish."""
+        return self._settling > 0
+
+    def hang_up(self) -> None:
+        """End the question that the server keeps."""
+        self._api.hang_up()
+
+    def __call__(self) -> float:
+        """Ask once; returns how long to wait before asking again, seconds. Raises ServerError, OSError."""
+        wait_s = min(SETTLE_S, self._wait_s) if self._settling else self._wait_s
+        until_s = time.monotonic() + wait_s
+        self._settling = max(0, self._settling - 1)
+        known = self._obeyed.number()
+        wish = self._api.wish(known, wait_s)
+        if wish.number <= known:
+            return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
+        self._settling = SETTLE_LOOKS
+        self._obey(wish.wanted, known)
+        self._obeyed.keep(wish.number)  # last: what was not done is done again
+        log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
+        return 0.0
+
+    def _obey(self, wanted: bool, known: int) -> None:
+        if wanted:
+            self._emergency.request(DASHBOARD)
+        elif known:
+            self._emergency.withdraw(DASHBOARD)
+        else:
+            # A disk that forgot what was obeyed: this release may be older than the stop that holds.
+            log.warning("a release was not obeyed: this robot does not know which stop came before; release again")

@@ -1,0 +1,155 @@
+"""Wishes of people that come through the server: what is obeyed, and what never lets an arm go on."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lefleet_agent.courier.api import Retryable, ServerApi, ServerError
+from lefleet_agent.courier.wishes import Wishes
+from lefleet_agent.obeyed import Obeyed
+from lefleet_agent.requests import emergency_stop
+
+
+class Answering(ThreadingHTTPServer):
+    """Gives every question the same answer, at once."""
+
+    answer: tuple[int, bytes] = 200, b""
+
+    def say(self, number: object, wanted: object) -> None:
+        self.answer = 200, json.dumps({"estop": {"number": number, "wanted": wanted}}).encode()
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: Answering
+
+    def do_GET(self) -> None:
+        status, body = self.server.answer
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not on the tests' output."""
+
+
+@pytest.fixture
+def server() -> Iterator[Answering]:
+    with Answering(("127.0.0.1", 0), _Request) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def wishes(server, tmp_path) -> Wishes:
+    return ask(server, tmp_path)
+
+
+def ask(server, tmp_path) -> Wishes:
+    api = ServerApi(f"http://127.0.0.1:{server.server_address[1]}", "lfr_x")
+    return Wishes(api, emergency_stop(tmp_path), Obeyed(tmp_path), 10)
+
+
+def test_a_stop_is_obeyed_and_only_a_newer_release_ends_it(server, wishes, tmp_path):
+    asked = emergency_stop(tmp_path).asked_by
+    server.say(5, True)
+    assert wishes() == 0 and wishes.settling
+    assert asked() == ["dashboard"]
+    for number in (0, 4, 5):
+        server.say(number, False)
+        wishes()
+        assert asked() == ["dashboard"], f"a release {number} is not newer than the stop 5"
+    server.say(6, False)
+    wishes()
+    assert asked() == [] and Obeyed(tmp_path).number() == 6
+
+
+def test_what_was_cleared_here_does_not_come_back_with_the_next_answer_or_start(server, wishes, tmp_path):
+    server.say(5, True)
+    wishes()
+    emergency_stop(tmp_path).withdraw("dashboard")
+    wishes()
+    ask(server, tmp_path)()
+    assert emergency_stop(tmp_path).asked_by() == []
+    server.say(6, True)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b""),
+        (200, b"<html>log in</html>"),
+        (200, b"[]"),
+        (200, b'{"estop": null}'),
+        (200, b'{"estop": {"number": 9}}'),
+        (200, b'{"estop": {"number": true, "wanted": false}}'),
+        (200, b'{"estop": {"number": 9, "wanted": 0}}'),
+        (200, b'{"estop": {"number": 9.5, "wanted": false}}'),
+        (200, b'{"estop": {"number": 9007199254740992, "wanted": false}}'),
+        (302, b""),
+        (401, b"{}"),
+        (404, b"{}"),
+        (500, b'{"estop": {"number": 9, "wanted": false}}'),
+    ],
+)
+def test_a_strange_answer_releases_nothing(server, wishes, tmp_path, answer):
+    server.say(5, True)
+    wishes()
+    server.answer = answer
+    with pytest.raises(ServerError):
+        wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"] and Obeyed(tmp_path).number() == 5
+
+
+def test_a_server_that_is_gone_releases_nothing(wishes, server, tmp_path):
+    server.say(5, True)
+    wishes()
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(Retryable):
+        wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+
+
+def test_a_server_that_answers_at_once_without_news_is_not_hammered(server, wishes):
+    server.say(0, False)
+    assert wishes() > 1
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"\xff", b"{}", b"[1]", b'{"estop": "x"}'])
+def test_a_memory_that_is_lost_takes_a_stop_and_no_release(server, tmp_path, spoilt):
+    emergency_stop(tmp_path).request("dashboard")
+    (tmp_path / "wishes.json").write_bytes(spoilt)
+    server.say(6, False)
+    wishes = ask(server, tmp_path)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"], "it may be older than the stop"
+    server.say(7, False)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == []
+
+
+def test_a_stop_whose_number_could_not_be_kept_holds_and_is_not_forgotten_by_this_process(server, wishes, tmp_path):
+    (tmp_path / "wishes.json.part").mkdir()
+    server.say(5, True)
+    with pytest.raises(OSError, match=r"wishes\.json"):
+        wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+    emergency_stop(tmp_path).withdraw("dashboard")
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == []
+
+
+def test_others_who_ask_are_left_alone(server, wishes, tmp_path):
+    emergency_stop(tmp_path).request("operator")
+    server.say(5, True)
+    wishes()
+    server.say(6, False)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["operator"]
