@@ -16,10 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from lefleet_agent import credential
 from lefleet_agent.config import AgentSettings, ConfigError, LeRobotRobot, SimulatedRobot, So101Follower
-from lefleet_agent.control.chunks import Mode
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.pilot import PolicyPilot
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.courier.api import ServerApi, ServerError
@@ -76,11 +77,11 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
         operator = Operator(emergency_stop(settings.state_dir), settings.state_dir / "run", stop)
         freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
         teller = HealthTeller(handle, robot.health) if isinstance(robot, MonitoredRobot) else None
-        sink, pace = teller or handle.sink, build_pace(settings)
+        sink, pace = teller or handle.sink, Pace(settings.control_hz, settings.safety.hold_limit_s)
         loop = ControlLoop(robot, limits, freshness, sink, SystemClock(), pace, operator)
         around = Surroundings(build_room(settings), drain(settings.state_dir).asked_by, park_pose)
-        releases = ActivePolicy(settings, robot.info, stop)
-        yield Session(robot, releases, loop, teller or handle, operator, around, settings, stop)
+        pilot = PolicyPilot(ActivePolicy(settings, robot.info, stop), partial(build_player, settings))
+        yield Session(robot, pilot, loop, teller or handle, operator, around, settings, stop)
     finally:
         handle.close()
 
@@ -256,15 +257,10 @@ def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
     return Limits(low, high, slew)
 
 
-def build_pace(settings: AgentSettings) -> Pace:
+def build_player(settings: AgentSettings, runner: PolicyRunner) -> Player:
     policy = settings.policy
-    return Pace(
-        settings.control_hz,
-        Mode(policy.mode),
-        policy.blend_s,
-        policy.first_action_limit_s,
-        settings.safety.hold_limit_s,
-    )
+    mode, hz = Mode(policy.mode), settings.control_hz
+    return Player(runner, mode, hz, policy.blend_s, SystemClock(), policy.first_action_limit_s)
 
 
 def build_park_pose(robot: RobotInfo, settings: AgentSettings) -> Action | None:

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.pilot import PolicyPilot
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
-from lefleet_agent.policy import PolicyError
+from lefleet_agent.policy import PolicyError, PolicyRunner
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError
 from lefleet_agent.requests import Requests
@@ -90,14 +92,18 @@ class Fleet:
         low, high = np.array(self.robot.info.joint_limits, np.float32).T
         limits = Limits(low, high, np.full(6, 1e3, np.float32))
         operator = Operator(self.estop, self.estop.folder.parent / "run", self.stop)
-        pace = Pace(settings.control_hz, hold_limit_s=settings.safety.hold_limit_s)
+        pace = Pace(settings.control_hz, settings.safety.hold_limit_s)
         loop = ControlLoop(self.robot, limits, Freshness(), self, SystemClock(), pace, operator)
 
         def rest() -> list[str]:
             return self.asked_to_rest()
 
+        def drive(runner: PolicyRunner) -> Player:
+            return Player(runner, Mode.OVERLAP, settings.control_hz, 0.2, SystemClock())
+
+        pilot = PolicyPilot(self, drive)
         around = Surroundings(lambda: self.room, rest, self.park_pose)
-        Session(self.robot, self, loop, self, operator, around, settings, self.stop).run()
+        Session(self.robot, pilot, loop, self, operator, around, settings, self.stop).run()
 
 
 def test_an_episode_names_its_policy_robot_task_and_scene():
