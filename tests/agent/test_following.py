@@ -67,10 +67,10 @@ class Lab:
         loop = make_loop(self.robot, self.sink, self.clock, self.slew, people, fresh, hold_limit_s=0.5)
         return loop.run(info(self.robot), driver, seconds, None)
 
-    def is_taken(self) -> bool:
+    def is_taken(self) -> list[str]:
         tick = len(self.robot.sent)
         self.each(tick)
-        return tick in self.taken
+        return ["pedal"] if tick in self.taken else []
 
     def steps(self) -> np.ndarray:
         return np.abs(np.diff([frame.sent for frame in self.sink.frames], axis=0))
@@ -168,6 +168,18 @@ def test_a_lost_leader_does_not_hinder_handing_back():
     lab.each = lose
     assert not lab.run(2).interrupted
     assert not any(frame.held for frame in lab.sink.frames[40:])
+
+
+def test_a_disk_that_goes_neither_gives_nor_takes_the_arm():
+    lab = Lab(range(20, 30), amplitude=2)
+
+    def fail(tick: int) -> None:
+        if 10 <= tick < 25 or tick >= 28:
+            raise OSError
+
+    lab.each = fail
+    lab.run(1)
+    assert [frame.intervention for frame in lab.sink.frames] == [tick >= 25 for tick in range(50)]
 
 
 def test_stale_joints_hold_the_arm_while_a_person_leads_too():

@@ -75,13 +75,13 @@ class Following:
 
 
 class Assisted:
-    """A Driver: the policy drives, and a person while `taken_over` says so.
+    """A Driver: the policy drives, and people while `taken_over` names any.
 
     What the policy had planned is never played on after that: it is asked anew, from what is seen then.
     """
 
-    def __init__(self, player: Player, following: Following, join: Join, taken_over: Callable[[], bool]) -> None:
-        """`join`: from where the person left the arm to the policy's actions."""
+    def __init__(self, player: Player, following: Following, join: Join, taken_over: Callable[[], list[str]]) -> None:
+        """`join`: from where the person left the arm to the policy's actions. `taken_over`: who leads it now."""
         self._player = player
         self._following = following
         self._join = join
@@ -110,7 +110,10 @@ class Assisted:
         return replace(self._following.hold() if self._led else self._player.hold(), intervention=self._led)
 
     def _switch(self) -> None:
-        led = self._taken_over()
+        try:
+            led = bool(self._taken_over())
+        except OSError:  # a disk that is gone neither gives the arm to anyone nor takes it away
+            return
         if led and not self._led:
             self._following.begin()
         if self._led and not led:

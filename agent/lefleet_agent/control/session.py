@@ -4,7 +4,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol
 
@@ -17,8 +17,9 @@ from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import Pilot
+from lefleet_agent.control.reset import NoReset, Reset
 from lefleet_agent.control.safety import UnsafeActionError
-from lefleet_agent.episode import Action, CameraImage, EpisodeInfo
+from lefleet_agent.episode import Action, CameraImage, EpisodeInfo, Observation
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError, RobotState
 from lefleet_agent.release import ReleaseError
@@ -51,6 +52,11 @@ class Surroundings:
     asked_to_rest: Callable[[], list[str]]
     park_pose: Action | None
     """Shape (joints,); None: the arm stays where it is."""
+    reset: Reset = field(default_factory=NoReset)
+    taken_over: Callable[[], list[str]] = list
+    """Who has the arm in hand with the leader arm."""
+    episodes: int | None = None
+    """How many to run to their end, then stop; None: no end."""
 
 
 class Session:
@@ -77,6 +83,8 @@ class Session:
         self._stop = stop
         self._connected = False
         self._seed = settings.seed
+        self._left = around.episodes
+        self._told_s = 0.0
         self._state, self._detail = RobotState.CONNECTING, ""
 
     def run(self) -> None:
@@ -98,12 +106,13 @@ class Session:
                 return PREVIEW_S if self._state is not RobotState.SPOOL_FULL else RETRY_S
             driver = self._pilot.driver(lambda: self._status(RobotState.LOADING))
             seed = self._next_seed()
-            self._status(RobotState.RESETTING)
-            self._robot.reset(seed)
+            if not self._reset(seed):
+                return PREVIEW_S
             self._operator.forget()
             self._status(RobotState.RUNNING)
             ended = self._run(driver, seed)
             self._settle(ended)
+            self._count(ended)
         except (ReleaseError, PolicyError, RobotError, RecorderError, UnsafeActionError) as error:
             return self._failed(error)
         self._status(RobotState.IDLE, ended.reason)
@@ -115,6 +124,8 @@ class Session:
             self._status(RobotState.ESTOPPED, why)
         elif asked_by := self._around.asked_to_rest():
             self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
+        elif led_by := self._around.taken_over():
+            self._status(RobotState.IDLE, f"in the hands of {', '.join(led_by)}; `lefleet-agent handback` goes on")
         elif not self._around.has_room():
             self._status(RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget")
         else:
@@ -133,6 +144,29 @@ class Session:
             gc.enable()
         log.info("episode ended", outcome=ended.outcome, interrupted=ended.interrupted, reason=ended.reason, seed=seed)
         return ended
+
+    def _reset(self, seed: int) -> bool:
+        """Set up the scene and the arm; False when no episode is to begin after all."""
+        self._status(RobotState.RESETTING, self._around.reset.waits_for)
+        self._robot.reset(seed)
+        return self._around.reset.run(self._while_led)
+
+    def _while_led(self, seen: Observation, why: str) -> bool:
+        """Signs of life while a person leads the arm to the start; True when something else is wanted."""
+        if time.monotonic() - self._told_s < PREVIEW_S:
+            return False
+        self._told_s = time.monotonic()
+        self._recorder.preview(seen.images)
+        waits_for = self._around.reset.waits_for
+        if (detail := f"holds still: {why}; then it {waits_for}" if why else waits_for) != self._detail:
+            self._status(RobotState.RESETTING, detail)
+        return self._stop.is_set() or self._wanted_to_rest()
+
+    def _count(self, ended: Ended) -> None:
+        if self._left is not None and not ended.interrupted:
+            self._left -= 1
+            if self._left == 0:
+                self._stop.set()
 
     def _settle(self, ended: Ended) -> None:
         """Bring the arm and the policy into a known state after an episode that failed."""

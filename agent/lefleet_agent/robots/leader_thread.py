@@ -56,6 +56,8 @@ class LeaderThread:
 
     def stop(self) -> None:
         self._stopped.set()
+        if self._thread.ident is None:
+            return
         self._thread.join(self._silence_s * 4)
         if self._thread.is_alive():
             log.error("the leader's bus does not come back from a call; its thread is left behind")
