@@ -21,11 +21,11 @@ ONLY_IN_AGENT = {
     "sqlite3": ["spool.py", "spool_index.py"],
     "httpx": ["courier/api.py"],
     "cv2": ["recording/*", "robots/*"],
-    "typer": ["__main__.py"],
+    "typer": ["__main__.py", "command_line.py", "teleop_commands.py"],
     "lefleet_agent.robots": ["__main__.py", "wiring*.py", "robots/*"],
     "lefleet_agent.policies": ["__main__.py", "wiring.py", "policies/*"],
     "lefleet_agent.courier": ["__main__.py", "wiring.py", "courier/*"],
-    "lefleet_agent.control": ["__main__.py", "wiring*.py", "control/*"],
+    "lefleet_agent.control": ["__main__.py", "teleop_commands.py", "wiring*.py", "control/*"],
     "lefleet_server": [],
 }
 ONLY_IN_SERVER = {

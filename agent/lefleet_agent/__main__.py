@@ -3,10 +3,7 @@
 import json
 import os
 import platform
-import re
-import signal
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lefleet_agent import __version__, credential, liveness, requests
+from lefleet_agent import __version__, credential, liveness, requests, teleop_commands
+from lefleet_agent.command_line import Config, Json, console, stop_on_signals
+from lefleet_agent.command_line import show as _show
+from lefleet_agent.command_line import withdraw as _withdraw
+from lefleet_agent.command_line import word as _word
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.episode import Outcome
@@ -38,11 +39,6 @@ app = typer.Typer(
 release_app = typer.Typer(help="The policies on this robot's disk.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="LEFLEET_AGENT_CONFIG", help="The robot's settings, one YAML file.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-console = Console()
 _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "dim"}
 
 
@@ -51,7 +47,7 @@ def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
     from lefleet_agent.wiring import build_session
 
-    with build_session(load(config), _stop_on_signals()) as session:
+    with build_session(load(config), stop_on_signals()) as session:
         session.run()
 
 
@@ -62,7 +58,7 @@ def courier(config: Config) -> None:
 
     os.nice(5)  # control comes first where cores are few
     settings = load(config)
-    build_courier(settings, credential.read(settings.state_dir, settings.robot_id), _stop_on_signals()).run()
+    build_courier(settings, credential.read(settings.state_dir, settings.robot_id), stop_on_signals()).run()
 
 
 @app.command()
@@ -238,6 +234,9 @@ def outcome(
     _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 
+teleop_commands.register(app)
+
+
 @app.command()
 def settings(as_json: Json = False) -> None:
     """Every setting with its default and what it means."""
@@ -289,34 +288,8 @@ def _tell(finding: "Finding") -> None:
     console.print(grid)
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
-def _word(by: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", by):
-        raise typer.BadParameter(f"{by!r} is no name; use small letters, digits and `-`", param_hint="--by")
-    return by
-
-
-def _withdraw(asked: requests.Requests, by: str) -> tuple[list[str], list[str]]:
-    """Who no longer asks, and who still does."""
-    whose = asked.asked_by() if by == "all" else [_word(by)]
-    return [each for each in whose if asked.withdraw(each)], asked.asked_by()
-
-
 def _releases(settings: AgentSettings) -> ReleaseStore:
     return ReleaseStore(settings.state_dir / "releases")
-
-
-def _show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if as_json:
-        print(json.dumps(values))
-    else:
-        console.print(sentence)
 
 
 if __name__ == "__main__":

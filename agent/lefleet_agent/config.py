@@ -306,7 +306,9 @@ def load(path: Path) -> AgentSettings:
     try:
         return AgentSettings(**values)
     except ValidationError as error:
-        wrong = "\n".join(f"  {_name(e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        wrong = "\n".join(
+            f"  {_name(e['loc'])} = {e['input']!r}: {e['msg']}" if e["loc"] else f"  {e['msg']}" for e in error.errors()
+        )
         raise ConfigError(f"{path}: {error.error_count()} wrong setting(s):\n{wrong}") from error
 
 
