@@ -7,7 +7,7 @@ from lerobot.teleoperators.so_leader import SO101Leader, SO101LeaderConfig
 
 from lefleet_agent.config import So101Leader
 from lefleet_agent.episode import Floats
-from lefleet_agent.robot import RobotDisconnected
+from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.feetech_bus import (
     RUN_TIMEOUT_MS,
     SETUP_TIMEOUT_MS,
@@ -40,9 +40,11 @@ class FeetechLeader:
         check_port(Path(settings.port))
         self.close()
         folder = settings.calibration_dir
-        self._leader = SO101Leader(
-            SO101LeaderConfig(port=settings.port, id=settings.calibration_id or self._robot_id, calibration_dir=folder)
-        )
+        name = settings.calibration_id or self._robot_id
+        try:
+            self._leader = SO101Leader(SO101LeaderConfig(port=settings.port, id=name, calibration_dir=folder))
+        except OSError as error:  # LeRobot makes the folder where it is missing
+            raise RobotError(f"leader.calibration_dir = {folder}: cannot be used: {error}") from error
         self._scales = scales(self._leader, "--teleop")
         bus = self._leader.bus
         connect(bus)
