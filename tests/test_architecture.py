@@ -22,10 +22,10 @@ ONLY_IN_AGENT = {
     "httpx": ["courier/api.py"],
     "cv2": ["recording/*", "robots/*"],
     "typer": ["__main__.py", "commands/*"],
-    "lefleet_agent.robots": ["__main__.py", "wiring.py", "robots/*"],
+    "lefleet_agent.robots": ["__main__.py", "wiring*.py", "robots/*"],
     "lefleet_agent.policies": ["__main__.py", "wiring*.py", "policies/*"],
     "lefleet_agent.courier": ["__main__.py", "wiring.py", "courier/*"],
-    "lefleet_agent.control": ["__main__.py", "wiring*.py", "control/*"],
+    "lefleet_agent.control": ["__main__.py", "commands/*", "wiring*.py", "control/*"],
     "lefleet_server": [],
 }
 ONLY_IN_SERVER = {

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import sys
 import time
 from dataclasses import asdict
@@ -16,8 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit, replay
-from lefleet_agent.commands.common import Config, Json, stop_on_signals
+from lefleet_agent.commands import fit, replay, teleop
+from lefleet_agent.commands.common import Config, Json, console, stop_on_signals
+from lefleet_agent.commands.common import show as _show
+from lefleet_agent.commands.common import withdraw as _withdraw
+from lefleet_agent.commands.common import word as _word
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.episode import Outcome
@@ -42,7 +44,6 @@ app = typer.Typer(
 release_app = typer.Typer(help="The policies on this robot's disk.", no_args_is_help=True)
 app.add_typer(release_app, name="release")
 
-console = Console()
 _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "dim"}
 
 
@@ -242,6 +243,9 @@ def outcome(
     _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 
+teleop.register(app)
+
+
 @app.command()
 def settings(as_json: Json = False) -> None:
     """Every setting with its default and what it means."""
@@ -297,27 +301,8 @@ def _tell(finding: "Finding") -> None:
     console.print(grid)
 
 
-def _word(by: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", by):
-        raise typer.BadParameter(f"{by!r} is no name; use small letters, digits and `-`", param_hint="--by")
-    return by
-
-
-def _withdraw(asked: requests.Requests, by: str) -> tuple[list[str], list[str]]:
-    """Who no longer asks, and who still does."""
-    whose = asked.asked_by() if by == "all" else [_word(by)]
-    return [each for each in whose if asked.withdraw(each)], asked.asked_by()
-
-
 def _releases(settings: AgentSettings) -> ReleaseStore:
     return ReleaseStore(settings.state_dir / "releases")
-
-
-def _show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if as_json:
-        print(json.dumps(values))
-    else:
-        console.print(sentence)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -106,6 +106,29 @@ class LeRobotRobot(RealRobot):
     config: dict[str, Any] = Field({}, description="LeRobot's settings of it, as `--robot.*` takes them")
     joints: dict[str, JointRange] = Field(
         {}, description="Range and unit of each joint, for robots that have no calibration of LeRobot's motors"
+    )
+
+
+class So101Leader(Frozen):
+    """The arm in a person's hand: six STS3215 motors without torque, read through LeRobot's own classes."""
+
+    type: Literal["so101_leader"] = Field(description="Kind of leader arm; without `leader` there is none")
+    port: str = Field("/dev/lefleet/leader", min_length=1, description="Serial port of the leader arm")
+    calibration_id: str = Field(
+        "", description="LeRobot's id of the leader arm, which names its calibration file; empty: robot_id"
+    )
+    calibration_dir: Path | None = Field(
+        None, description="Folder of that file; empty: LeRobot's, which HF_LEROBOT_CALIBRATION moves"
+    )
+    bus_hz: float = Field(100.0, ge=10, le=500, description="Readings of the leader's joints a second")
+    bus_silence_s: float = Field(
+        0.5, ge=0.1, le=10, description="Time without any reading after which the leader counts as gone, seconds"
+    )
+    join_s: float = Field(
+        1.0,
+        ge=0.1,
+        le=10,
+        description="Time in which the arm comes to who drives it next, at taking over and handing back, seconds",
     )
 
 
@@ -237,10 +260,27 @@ class AgentSettings(BaseSettings):
         Field(description="Which robot, and its cameras"),
         Discriminator(_kind),
     ] = SimulatedRobot()
+    leader: So101Leader | None = None
+    reset: Literal["none", "pose", "leader"] = Field(
+        "none",
+        description="What brings a real arm to an episode's start: `none` (a person sets the scene in `pause_s`), "
+        "`pose` (it is led to `reset_pose` slowly), `leader` (it follows the leader arm until `lefleet-agent begin`)",
+    )
+    reset_pose: dict[str, float] = Field(
+        {}, description="Joint targets of `reset: pose`, reached at `safety.park_speed_per_s`"
+    )
     policy: Policy = Policy()
     safety: Safety = Safety()
     recording: Recording = Recording()
     courier: Courier = Courier()
+
+    @model_validator(mode="after")
+    def _can_reset(self) -> "AgentSettings":
+        if self.reset == "pose" and not self.reset_pose:
+            raise ValueError("reset = pose needs reset_pose: name a target of each joint")
+        if self.reset == "leader" and self.leader is None:
+            raise ValueError("reset = leader needs a leader arm: set leader.type and leader.port")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -268,7 +308,9 @@ def load(path: Path) -> AgentSettings:
     try:
         return AgentSettings(**values)
     except ValidationError as error:
-        wrong = "\n".join(f"  {_name(e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        wrong = "\n".join(
+            f"  {_name(e['loc'])} = {e['input']!r}: {e['msg']}" if e["loc"] else f"  {e['msg']}" for e in error.errors()
+        )
         raise ConfigError(f"{path}: {error.error_count()} wrong setting(s):\n{wrong}") from error
 
 
@@ -288,7 +330,7 @@ def describe(group: type[BaseModel] = AgentSettings, prefix: str = "") -> Iterat
         if len(groups) > 1:
             yield from _describe_kinds(groups, f"{prefix}{name}.")
         elif groups:
-            many = "" if groups[0] is field.annotation else "<name>."
+            many = "<name>." if get_origin(field.annotation) is dict else ""
             yield from describe(groups[0], f"{prefix}{name}.{many}")
         else:
             default = "required" if field.is_required() else json.dumps(field.default)

@@ -54,3 +54,8 @@ def drain(state_dir: Path) -> Requests:
 def emergency_stop(state_dir: Path) -> Requests:
     """Asking the arm to hold still at its next tick, and to stay so while anyone asks for that."""
     return Requests(state_dir / "estop")
+
+
+def takeover(state_dir: Path) -> Requests:
+    """Asking control to let the arm follow the leader arm, while anyone asks for that."""
+    return Requests(state_dir / "takeover")

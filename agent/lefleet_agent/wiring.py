@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 
 from lefleet_agent import credential
 from lefleet_agent.config import AgentSettings, ConfigError, LeRobotRobot, SimulatedRobot, So101Follower
-from lefleet_agent.control.chunks import Mode
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.pilot import PersonPilot, Pilot, PolicyPilot
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.courier.api import ServerApi, ServerError
@@ -35,7 +35,7 @@ from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.doctor import arm, fleet, machine, processes
 from lefleet_agent.doctor.finding import Finding
-from lefleet_agent.episode import Action, PolicyInfo, RobotInfo
+from lefleet_agent.episode import PolicyInfo, RobotInfo
 from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
@@ -45,11 +45,12 @@ from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseStore
-from lefleet_agent.requests import drain, emergency_stop
+from lefleet_agent.requests import drain, emergency_stop, takeover
 from lefleet_agent.reserve import Reserve
 from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
+from lefleet_agent.wiring_teleop import build_driver, build_following, build_leader, build_pose, build_reset
 
 if TYPE_CHECKING:
     from lefleet_agent.policies.process import PolicyProcess
@@ -59,9 +60,15 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Session]:
-    """The control process; its recorder runs until the context ends."""
+def build_session(
+    settings: AgentSettings, stop: threading.Event, demonstrations: bool = False, episodes: int | None = None
+) -> Iterator[Session]:
+    """The control process; its recorder, and the thread that reads a leader arm, run until the context ends.
+
+    `demonstrations`: a person drives with the leader arm, and no policy is loaded. Raises ConfigError.
+    """
     robot = build_robot(settings)
+    leader = build_leader(settings, robot.info)
     handle = RecorderHandle(
         RecorderConfig(
             state_dir=settings.state_dir,
@@ -75,16 +82,31 @@ def build_session(settings: AgentSettings, stop: threading.Event) -> Iterator[Se
     )
     handle.start()
     try:
-        limits, park_pose = build_limits(robot.info, settings), build_park_pose(robot.info, settings)
+        limits = build_limits(robot.info, settings)
         operator = Operator(emergency_stop(settings.state_dir), settings.state_dir / "run", stop)
         freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
         teller = HealthTeller(handle, robot.health) if isinstance(robot, MonitoredRobot) else None
-        sink, pace = teller or handle.sink, build_pace(settings)
+        sink, pace = teller or handle.sink, Pace(settings.control_hz, settings.safety.hold_limit_s)
         loop = ControlLoop(robot, limits, freshness, sink, SystemClock(), pace, operator)
-        around = Surroundings(build_room(settings), drain(settings.state_dir).asked_by, park_pose)
-        releases = ActivePolicy(settings, robot.info, stop)
-        yield Session(robot, releases, loop, teller or handle, operator, around, settings, stop)
+        around = Surroundings(
+            build_room(settings),
+            drain(settings.state_dir).asked_by,
+            build_pose("safety.park_pose", settings.safety.park_pose, robot.info),
+            build_reset(settings, robot.info, loop, operator, leader),
+            takeover(settings.state_dir).asked_by if leader and not demonstrations else list,
+            episodes,
+        )
+        pilot: Pilot
+        if demonstrations:
+            pilot = PersonPilot(build_following(settings, leader))
+        else:
+            pilot = PolicyPilot(ActivePolicy(settings, robot.info, stop), partial(build_driver, settings, leader))
+        if leader:
+            leader.start()
+        yield Session(robot, pilot, loop, teller or handle, operator, around, settings, stop)
     finally:
+        if leader:
+            leader.stop()
         handle.close()
 
 
@@ -264,32 +286,6 @@ def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
     low, high = np.array(robot.joint_limits, np.float32).T
     slew = np.full(low.shape, settings.safety.slew_per_s / settings.control_hz, np.float32)
     return Limits(low, high, slew)
-
-
-def build_pace(settings: AgentSettings) -> Pace:
-    policy = settings.policy
-    return Pace(
-        settings.control_hz,
-        Mode(policy.mode),
-        policy.blend_s,
-        policy.first_action_limit_s,
-        settings.safety.hold_limit_s,
-    )
-
-
-def build_park_pose(robot: RobotInfo, settings: AgentSettings) -> Action | None:
-    """Raises ConfigError when the pose names other joints than the robot has, or lies outside their range."""
-    pose = settings.safety.park_pose
-    if not pose:
-        return None
-    if set(pose) != set(robot.joint_names):
-        raise ConfigError(
-            f"safety.park_pose names {', '.join(sorted(pose))}; name each of {', '.join(robot.joint_names)}"
-        )
-    for name, (low, high) in zip(robot.joint_names, robot.joint_limits, strict=True):
-        if not low <= pose[name] <= high:
-            raise ConfigError(f"safety.park_pose: {name} = {pose[name]:g} is outside its range of {low:g} to {high:g}")
-    return np.array([pose[name] for name in robot.joint_names], np.float32)
 
 
 class ActivePolicy:

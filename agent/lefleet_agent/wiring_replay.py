@@ -4,16 +4,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lefleet_agent import __version__
 from lefleet_agent.config import AgentSettings
-from lefleet_agent.control.chunks import Mode
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.ended import Ended
-from lefleet_agent.control.loop import ControlLoop
+from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, UnsafeActionError
 from lefleet_agent.episode import Action, EpisodeInfo, RobotInfo
@@ -24,7 +24,7 @@ from lefleet_agent.recording.recorded import RecordedEpisode
 from lefleet_agent.replay import Comparison, Plan, ReplayError, check, document, start_position, travel_limit_s
 from lefleet_agent.requests import emergency_stop
 from lefleet_agent.robot import Robot
-from lefleet_agent.wiring import build_limits, build_pace, build_robot
+from lefleet_agent.wiring import build_limits, build_robot
 
 
 class Stoppable:
@@ -67,7 +67,8 @@ def replay_episode(
         warn(warning)
     plan, operator = Plan.of(episode, wish.requested), Operator(emergency_stop(settings.state_dir), run, stop)
     wishes, seen = Stoppable(operator, stop), Comparison(plan)
-    limits, pace = build_limits(robot.info, settings), replace(build_pace(settings), mode=Mode.SYNC)
+    hz, hold_limit_s = settings.control_hz, settings.safety.hold_limit_s
+    limits, pace = build_limits(robot.info, settings), Pace(hz, hold_limit_s)
     freshness = Freshness(settings.safety.joints_max_age_s, settings.safety.image_max_age_s)
     loop = ControlLoop(robot, limits, freshness, seen, SystemClock(), pace, wishes)
     robot.connect()
@@ -76,10 +77,8 @@ def replay_episode(
         operator.forget()
         lead(loop, robot, start_position(plan, limits.low, limits.high), settings.safety.park_speed_per_s, wishes)
         judge = robot.outcome if robot.info.simulated and episode.seed is not None else None
-        seconds = len(plan.actions) / settings.control_hz
-        ended = loop.run(
-            _info(episode, robot.info, settings), InlineRunner(RecordedPolicy(plan.actions)), seconds, judge
-        )
+        player = Player(InlineRunner(RecordedPolicy(plan.actions)), Mode.SYNC, hz, 0.0, SystemClock())
+        ended = loop.run(_info(episode, robot.info, settings), player, len(plan.actions) / hz, judge)
     finally:
         robot.disconnect()
     told = {"outcome": str(ended.outcome), "interrupted": ended.interrupted, "reason": ended.reason}

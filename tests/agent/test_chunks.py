@@ -73,7 +73,7 @@ def play(runner: Slow, clock: Clock, ticks: int, mode=Mode.OVERLAP, blend_s=0.1)
     done = []
     tick = 0
     for _ in range(ticks):
-        planned = player.next(observation(tick))
+        planned = player.next(observation(tick), observation(tick).joints)
         done.append(None if planned.action is None else float(planned.action[0]))
         tick += planned.action is not None
         clock.now_ns += TICK_NS
@@ -186,7 +186,7 @@ def test_an_answer_to_the_last_episode_is_not_played_in_the_next():
     player = Player(runner, Mode.OVERLAP, HZ, 0.1, clock)
     player.begin("next")
     assert player.prime(observation(0), 10, lambda: False)
-    assert float(player.next(observation(0)).action[0]) == 0.0
+    assert float(player.next(observation(0), observation(0).joints).action[0]) == 0.0
 
 
 def test_who_gives_up_waiting_for_the_first_chunk_gets_none():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import Schedule, SystemClock
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.loop import ControlLoop, Pace
@@ -93,10 +94,14 @@ def make_loop(robot, sink, clock, slew=1e9, people=None, freshness=None, **pace)
     return ControlLoop(robot, limits(robot, slew), fresh, sink, clock, Pace(50.0, **pace), people or People())
 
 
+def player(runner, clock, **limits) -> Player:
+    return Player(runner, Mode.OVERLAP, 50.0, 0.2, clock, **limits)
+
+
 def run(robot, sink, clock, policy=None, time_limit_s=1.0, judge=None, **changes):
     robot.reset(1)
-    runner = InlineRunner(policy or ScriptedPolicy(hz=50.0))
-    return make_loop(robot, sink, clock, **changes).run(info(robot), runner, time_limit_s, judge)
+    driver = player(InlineRunner(policy or ScriptedPolicy(hz=50.0)), clock)
+    return make_loop(robot, sink, clock, **changes).run(info(robot), driver, time_limit_s, judge)
 
 
 def test_an_episode_ends_at_its_time_limit_with_one_frame_for_each_tick():
@@ -222,8 +227,9 @@ def test_a_policy_that_never_answers_first_raises_and_nothing_is_recorded_or_mov
 
     robot, sink, clock = FakeRobot(), ListSink(), FakeClock()
     robot.reset(1)
+    driver = player(Silent(ScriptedPolicy()), clock, first_action_limit_s=3)
     with pytest.raises(PolicyError, match="no actions within 3 s"):
-        make_loop(robot, sink, clock, first_action_limit_s=3).run(info(robot), Silent(ScriptedPolicy()), 1.0, None)
+        make_loop(robot, sink, clock).run(info(robot), driver, 1.0, None)
     assert not robot.sent and not sink.frames and not sink.ended
 
 
@@ -239,8 +245,9 @@ class Stalled(InlineRunner):
 def test_an_arm_without_actions_holds_its_last_target_and_ends_as_interrupted_after_the_limit():
     robot, sink = FakeRobot(), ListSink()
     robot.reset(1)
-    loop = make_loop(robot, sink, FakeClock(), hold_limit_s=0.5)
-    ended = loop.run(info(robot), Stalled(ScriptedPolicy(steps=10)), 10.0, None)
+    clock = FakeClock()
+    loop = make_loop(robot, sink, clock, hold_limit_s=0.5)
+    ended = loop.run(info(robot), player(Stalled(ScriptedPolicy(steps=10)), clock), 10.0, None)
     assert ended.cause is Cause.POLICY and ended.interrupted and "0.5 s" in ended.reason
     assert [frame.held for frame in sink.frames] == [False] * 10 + [True] * 26
     np.testing.assert_array_equal(robot.sent[9:], [robot.sent[9]] * 27)

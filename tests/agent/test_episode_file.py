@@ -349,3 +349,30 @@ def test_the_documented_readers_run(path, tmp_path, monkeypatch):
     for block in code:
         exec(block.replace("12", "7"), names)  # noqa: S102 - our own documentation
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(names["jpeg"], np.uint8), 1), names["picture"])
+
+
+@pytest.mark.parametrize(("led", "stretches"), [("", 0), ("0123456789", 1), ("01589", 3), ("3", 1)])
+def test_each_takeover_by_a_person_is_counted_once(make_journal, make_frames, led, stretches):
+    frames = [
+        dataclasses.replace(frame, intervention=str(tick) in led) for tick, frame in enumerate(make_frames(TICKS))
+    ]
+    path = build(make_journal(end=END, frames=frames))
+    with h5py.File(path) as file:
+        assert file.attrs["interventions"] == stretches
+        assert [str(tick) for tick in np.flatnonzero(file["/intervention"][:])] == list(led)
+    assert episode_file.read_summary(path).interventions == stretches
+
+
+def test_the_documented_way_to_the_corrections_finds_them(make_journal, make_frames, monkeypatch):
+    frames = [
+        dataclasses.replace(frame, intervention=tick in (2, 3, 4, 7, 8), held=tick == 4)
+        for tick, frame in enumerate(make_frames(TICKS))
+    ]
+    path = build(make_journal(end=END, frames=frames))
+    monkeypatch.chdir(path.parent)
+    path.rename("episode.h5")
+    example = DOCS.read_text().split("## Corrections")[1].split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(example, names)  # noqa: S102 - our own page
+    assert names["stretches"] == [(2, 4), (7, 9)]
+    assert [len(each) for each in names["corrections"]] == [2, 2]

@@ -1,3 +1,4 @@
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -67,6 +68,14 @@ def test_a_journal_becomes_an_episode_and_goes(make_journal, spool, tmp_path):
 
 
 @pytest.mark.faults
+def test_an_episode_in_which_a_person_took_over_is_marked_in_the_spool(make_journal, make_frames, spool, tmp_path):
+    for led in (False, True):
+        frames = [dataclasses.replace(frame, intervention=led) for frame in make_frames(3)]
+        path = make_journal(end=END, frames=frames)
+        recover(tmp_path, spool)
+        assert spool.get(path.stem).intervened is led
+
+
 @pytest.mark.parametrize("step", ["built", "published", "indexed", "journal deleted"])
 def test_a_kill_after_any_step_leaves_one_episode_in_the_end(make_journal, spool, tmp_path, step):
     path = make_journal(6, end=END)

@@ -17,7 +17,7 @@ from arm import Lab
 
 from lefleet_agent import files
 from lefleet_agent.config import AgentSettings
-from lefleet_agent.control.chunks import Mode
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.ended import Cause
 from lefleet_agent.control.loop import ControlLoop, Pace
@@ -112,12 +112,13 @@ def play(tmp_path, plan: Plan, slew: float = 1e9, before=lambda stop, state: Non
     limits = Limits(low, high, np.full(6, slew, np.float32))
     before(stop, tmp_path)
     operator = Operator(emergency_stop(tmp_path), tmp_path / "run", stop)
-    pace = Pace(200.0, Mode.SYNC)
+    pace = Pace(200.0)
     loop = ControlLoop(robot, limits, Freshness(10, 10), seen, SystemClock(), pace, operator)
     assert loop.move(start_position(plan, low, high), 1e6, 1.0) or stop.is_set()
     robot.sent.clear()
     info = EpisodeInfo("f" * 32, robot.info, None, "wave", 200.0, "test", 0, 0)
-    ended = loop.run(info, InlineRunner(RecordedPolicy(plan.actions)), len(plan.actions) / 200.0, None)
+    player = Player(InlineRunner(RecordedPolicy(plan.actions)), Mode.SYNC, 200.0, 0.0, SystemClock())
+    ended = loop.run(info, player, len(plan.actions) / 200.0, None)
     return robot, seen, ended
 
 

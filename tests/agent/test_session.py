@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 
 from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
+from lefleet_agent.control.driver import Driver
+from lefleet_agent.control.following import Following
 from lefleet_agent.control.loop import ControlLoop, Pace
-from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.operator import BEGIN, Operator
+from lefleet_agent.control.pilot import PersonPilot, PolicyPilot
+from lefleet_agent.control.reset import LeaderReset, NoReset, PoseReset, Reset
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
-from lefleet_agent.policy import PolicyError
+from lefleet_agent.policy import PolicyError, PolicyRunner
 from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError
 from lefleet_agent.requests import Requests
 from lefleet_agent.robot import RobotDisconnected, RobotError
-from lefleet_agent.robots.fake import FakeRobot
+from lefleet_agent.robots.fake import FakeLeader, FakeRobot
 
 
 class Fleet:
@@ -40,6 +45,10 @@ class Fleet:
         self.begin_error: Exception | None = None
         self.room = True
         self.park_pose: np.ndarray | None = None
+        self.make_reset: Callable[[ControlLoop, Operator], Reset] = lambda loop, operator: NoReset()
+        self.taken_over: Callable[[], list[str]] = list
+        self.limit: int | None = None
+        self.person: Driver | None = None
         self.asked_to_rest: Callable[[], list[str]] = list
         self.frames = 0
         self.previews = 0
@@ -90,14 +99,19 @@ class Fleet:
         low, high = np.array(self.robot.info.joint_limits, np.float32).T
         limits = Limits(low, high, np.full(6, 1e3, np.float32))
         operator = Operator(self.estop, self.estop.folder.parent / "run", self.stop)
-        pace = Pace(settings.control_hz, hold_limit_s=settings.safety.hold_limit_s)
+        pace = Pace(settings.control_hz, settings.safety.hold_limit_s)
         loop = ControlLoop(self.robot, limits, Freshness(), self, SystemClock(), pace, operator)
 
         def rest() -> list[str]:
             return self.asked_to_rest()
 
-        around = Surroundings(lambda: self.room, rest, self.park_pose)
-        Session(self.robot, self, loop, self, operator, around, settings, self.stop).run()
+        def drive(runner: PolicyRunner) -> Player:
+            return Player(runner, Mode.OVERLAP, settings.control_hz, 0.2, SystemClock())
+
+        pilot = PersonPilot(self.person) if self.person else PolicyPilot(self, drive)
+        reset = self.make_reset(loop, operator)
+        around = Surroundings(lambda: self.room, rest, self.park_pose, reset, self.taken_over, self.limit)
+        Session(self.robot, pilot, loop, self, operator, around, settings, self.stop).run()
 
 
 def test_an_episode_names_its_policy_robot_task_and_scene():
@@ -310,3 +324,115 @@ def test_after_a_policys_failure_the_arm_is_parked_and_the_policy_loaded_anew():
     assert "parking" in names and names.index("parking") < names.index("error")
     np.testing.assert_allclose(fleet.robot.sent[-1], fleet.park_pose, atol=0.25)
     assert fleet.ended[1] and "nan" in fleet.ended[2]
+
+
+def following(leader: FakeLeader) -> Following:
+    return Following(leader, SystemClock(), 200, 0.1, 5)
+
+
+def test_the_arm_is_led_to_its_pose_before_each_episode():
+    fleet = Fleet(rounds=2)
+    pose, began = np.full(6, 12, np.float32), []
+    fleet.make_reset = lambda loop, operator: PoseReset(loop, operator, pose, 1000, 5)
+    begin = fleet.begin
+
+    def note(info):
+        began.append(fleet.robot.observe().joints)
+        begin(info)
+
+    fleet.begin = note
+    fleet.run()
+    np.testing.assert_allclose(began, [pose, pose], atol=0.25)
+
+
+def test_a_pose_that_is_not_reached_is_an_error_and_no_episode():
+    fleet = Fleet()
+    fleet.make_reset = lambda loop, operator: PoseReset(loop, operator, np.full(6, 90, np.float32), 1, 0.05)
+    fleet.run()
+    assert fleet.states[-2][0] == "error" and "did not come to reset_pose within 0.05 s" in fleet.states[-2][1]
+    assert not fleet.episodes
+
+
+def test_the_arm_follows_the_leader_until_a_person_begins_the_episode(tmp_path):
+    fleet, leader = Fleet(), FakeLeader()
+    fleet.estop = Requests(tmp_path / "estop")
+    word = tmp_path / "run" / BEGIN
+    word.parent.mkdir()
+    word.touch()  # from before: it begins nothing
+    leader.joints = np.full(6, 15, np.float32)
+    fleet.make_reset = lambda loop, operator: LeaderReset(loop, operator, following(leader))
+
+    def show(images) -> bool:
+        fleet.previews += 1
+        leader.lost = "the cable is out" if fleet.previews == 2 else ""
+        if fleet.previews == 4:
+            assert not fleet.episodes
+            word.touch()
+        return True
+
+    fleet.preview = show
+    begin = fleet.begin
+
+    def note(info):
+        np.testing.assert_allclose(fleet.robot.observe().joints, leader.joints, atol=0.1)
+        begin(info)
+
+    fleet.begin = note
+    fleet.run()
+    assert len(fleet.episodes) == 1 and not word.exists()
+    waits = "follows the leader arm; `lefleet-agent begin` begins the episode"
+    told = [detail for state, detail in fleet.states if state == "resetting"]
+    assert told == [waits, f"holds still: the cable is out; then it {waits}", waits]
+
+
+@pytest.mark.parametrize("who", ["drain", "estop", "stop"])
+def test_a_person_at_the_leader_is_no_reason_to_go_on(tmp_path, who):
+    fleet = Fleet()
+    fleet.estop = Requests(tmp_path / "estop")
+    fleet.make_reset = lambda loop, operator: LeaderReset(loop, operator, following(FakeLeader()))
+
+    def ask(images) -> bool:
+        fleet.previews += 1
+        if who == "drain":
+            fleet.asked_to_rest = lambda: ["operator"]
+        if who == "estop":
+            fleet.estop.request("operator")
+        if who == "stop" or fleet.previews == 4:
+            fleet.stop.set()
+        return True
+
+    fleet.preview = ask
+    fleet.run()
+    assert not fleet.episodes
+    assert {"drain": "drained", "estop": "estopped", "stop": "stopped"}[who] in [state for state, _ in fleet.states]
+
+
+def test_no_episode_begins_while_the_arm_is_in_somebodys_hands():
+    fleet = Fleet(rounds=3)
+    fleet.taken_over = lambda: ["pedal"]
+    fleet.run()
+    assert not fleet.episodes and fleet.states[1] == ("idle", "in the hands of pedal; `lefleet-agent handback` goes on")
+
+
+def test_demonstrations_have_no_policy_and_end_after_so_many_that_were_not_interrupted():
+    fleet, leader = Fleet(rounds=99), FakeLeader()
+    leader.joints = np.full(6, 15, np.float32)
+    fleet.person, fleet.limit = following(leader), 2
+    fleet.robot = FakeRobot(succeeds_after=200)
+    ends: list[bool] = []
+    end = fleet.end
+
+    def note(outcome, interrupted, reason):
+        ends.append(interrupted)
+        end(outcome, interrupted, reason)
+
+    begin = fleet.begin
+
+    def lose(info):
+        leader.lost = "unplugged" if len(fleet.episodes) == 0 else ""
+        begin(info)
+
+    fleet.begin, fleet.end = lose, note
+    fleet.run(safety={"hold_limit_s": 0.05})
+    assert ends == [True, False, False] and not fleet.loads
+    assert [info.policy for info in fleet.episodes] == [None] * 3

@@ -16,6 +16,7 @@ from options import Options
 from processes import run_worker, worker_main
 from stalls import stall_disk
 
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, EpisodeSink, Pace
 from lefleet_agent.control.operator import Operator
@@ -132,7 +133,8 @@ def work(hz: int, way: str, seconds: float, folder: str) -> dict[str, Any]:
         # As the control session does around an episode.
         gc.collect()
         gc.disable()
-        ended = loop.run(episode_info(robot.info, hz), InlineRunner(ScriptedPolicy(hz=hz)), seconds, judge=None)
+        player = Player(InlineRunner(ScriptedPolicy(hz=hz)), Mode.OVERLAP, hz, 0.2, SystemClock())
+        ended = loop.run(episode_info(robot.info, hz), player, seconds, judge=None)
         gc.enable()
         assert not ended.interrupted, ended.reason
         lost = handle.sink.dropped_total

@@ -19,6 +19,7 @@ from options import Options
 from processes import cpu_s, run_worker, worker_main
 from scene import HEIGHT, WIDTH, film, swing
 
+from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
@@ -167,7 +168,8 @@ def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
         gc.collect()
         gc.disable()
         before_s = cpu_s(os.getpid())
-        ended = loop.run(episode_info(arm.info, HZ), runner, seconds, judge=None)
+        player = Player(runner, Mode.OVERLAP, HZ, 0.2, SystemClock())
+        ended = loop.run(episode_info(arm.info, HZ), player, seconds, judge=None)
         spent_s = cpu_s(os.getpid()) - before_s
         assert not ended.interrupted, ended.reason
         return figures(arm.observed_ns, arm.sent_ns, spent_s / len(arm.sent_ns)) | {"lost": handle.sink.dropped_total}

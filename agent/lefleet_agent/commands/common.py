@@ -1,16 +1,42 @@
-"""What commands share: their usual options, and being stopped."""
+"""What the commands have in common: their options, and how they answer people and scripts."""
 
+import json
+import re
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+
+from lefleet_agent.requests import Requests
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="LEFLEET_AGENT_CONFIG", help="The robot's settings, one YAML file.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+console = Console()
+
+
+def show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if as_json:
+        print(json.dumps(values))
+    else:
+        console.print(sentence)
+
+
+def word(by: str) -> str:
+    """Who asks, as a file may be called."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", by):
+        raise typer.BadParameter(f"{by!r} is no name; use small letters, digits and `-`", param_hint="--by")
+    return by
+
+
+def withdraw(asked: Requests, by: str) -> tuple[list[str], list[str]]:
+    """Who no longer asks, and who still does."""
+    whose = asked.asked_by() if by == "all" else [word(by)]
+    return [each for each in whose if asked.withdraw(each)], asked.asked_by()
 
 
 def stop_on_signals() -> threading.Event:

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from lefleet_agent.control.clock import Clock
+from lefleet_agent.control.driver import Planned
 from lefleet_agent.episode import Action, Floats, Observation
 from lefleet_agent.policy import ActionChunk, Played, PolicyError, PolicyRunner
 
@@ -30,18 +31,6 @@ class Mode(StrEnum):
     """So early that it is there in time."""
     RTC = "rtc"
     """As overlap, and the policy itself continues what is playing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What to do in one tick."""
-
-    action: Action | None
-    """None: there is nothing to play, hold the position."""
-    observed_ns: int = 0
-    """When the observation behind the action was made, monotonic; 0 where there is no action."""
-    arrived: ActionChunk | None = None
-    """The chunk that came in at this tick."""
 
 
 @dataclass(slots=True)
@@ -69,14 +58,24 @@ class _Playing:
 
 
 class Player:
-    """One policy's chunks, tick by tick; a tick that holds still is none. One thread."""
+    """A Driver: one policy's chunks, tick by tick; a tick that holds still is none."""
 
-    def __init__(self, runner: PolicyRunner, mode: Mode, hz: float, blend_s: float, clock: Clock) -> None:
-        """`blend_s`: how long the cross-fade between two chunks takes, seconds."""
+    def __init__(
+        self,
+        runner: PolicyRunner,
+        mode: Mode,
+        hz: float,
+        blend_s: float,
+        clock: Clock,
+        first_action_limit_s: float = 30.0,
+    ) -> None:
+        """`blend_s`: how long the cross-fade between two chunks takes. `first_action_limit_s`: longest wait of `ready`
+        for the first chunk."""
         self._runner = runner
         self._mode = mode
         self._hz = hz
         self._clock = clock
+        self._first_action_limit_s = first_action_limit_s
         self._blend = 0 if mode is Mode.SYNC else round(blend_s * hz)
         self._execute = max(1, runner.traits.execute_steps)
         self._took_ticks: deque[int] = deque(maxlen=_REMEMBERED)
@@ -87,8 +86,12 @@ class Player:
         """Those that the policy looks at."""
         return self._runner.traits.cameras
 
+    def ready(self, task: str, seen: Observation, give_up: Callable[[], bool]) -> bool:
+        self.begin(task)
+        return self.prime(seen, self._first_action_limit_s, give_up)
+
     def begin(self, task: str) -> None:
-        """Forget the last episode."""
+        """Forget what was planned: for another episode, or because somebody else has moved the arm."""
         self._task = task
         self._runner.reset()
         self._seen: deque[Observation] = deque(maxlen=self._runner.traits.history)
@@ -111,8 +114,9 @@ class Player:
                 raise PolicyError(f"the policy computed no actions within {limit_s:g} s")
         return True
 
-    def next(self, seen: Observation) -> Planned:
-        """What to do now. Raises PolicyError when the policy can compute no more."""
+    def next(self, seen: Observation, last: Action) -> Planned:
+        """Raises PolicyError when the policy can compute no more."""
+        del last
         self._see(seen)
         arrived, self._primed = self._primed, None
         arrived = self._take() or arrived
@@ -124,6 +128,10 @@ class Player:
         action = self._ensemble() if self._ensembles else self._newest.at(self._tick, self._blend)
         self._tick += 1
         return Planned(action, self._newest.observed_ns, arrived)
+
+    def hold(self) -> Planned:
+        """The plan waits with the arm."""
+        return Planned(None)
 
     def _see(self, seen: Observation) -> None:
         """At an episode's start the first observation stands for those before it."""

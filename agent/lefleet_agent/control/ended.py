@@ -20,6 +20,8 @@ class Cause(Enum):
     """The arm or a camera failed."""
     POLICY = auto()
     """The policy died, hung or asked for something unsafe."""
+    LEADER = auto()
+    """A person had taken over, and the leader arm gave no more poses: the arm stays where it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-from lefleet_agent.control.chunks import Mode, Planned, Player
 from lefleet_agent.control.clock import Clock, Schedule
+from lefleet_agent.control.driver import Driver, Planned
 from lefleet_agent.control.ended import Cause, Ended
-from lefleet_agent.control.safety import Freshness, Limits, UnsafeActionError, clamp, stale
-from lefleet_agent.episode import Action, EpisodeInfo, Frame, Outcome
-from lefleet_agent.policy import PolicyError, PolicyRunner
+from lefleet_agent.control.hold import Hold
+from lefleet_agent.control.safety import Freshness, Limits, UnsafeActionError, approach, clamp, stale
+from lefleet_agent.episode import Action, EpisodeInfo, Frame, Observation, Outcome
+from lefleet_agent.policy import PolicyError
 from lefleet_agent.robot import Robot, RobotError
 
 ARRIVED = 0.25
@@ -42,17 +43,12 @@ class Pace:
     """How the arm is driven."""
 
     hz: float
-    mode: Mode = Mode.OVERLAP
-    blend_s: float = 0.2
-    """Cross-fade from one action chunk to the next."""
-    first_action_limit_s: float = 30.0
-    """Longest wait for an episode's first chunk, before anything moves or is recorded."""
     hold_limit_s: float = 2.0
     """Longest time that the arm holds still for want of actions or of fresh observations; then the episode ends."""
 
 
 class ControlLoop:
-    """Drives `robot` with a policy, as `wishes` allow."""
+    """Moves `robot` as a driver decides and `wishes` allow."""
 
     def __init__(
         self,
@@ -72,23 +68,19 @@ class ControlLoop:
         self._pace = pace
         self._wishes = wishes
 
-    def run(
-        self, info: EpisodeInfo, runner: PolicyRunner, time_limit_s: float, judge: Callable[[], Outcome] | None
-    ) -> Ended:
+    def run(self, info: EpisodeInfo, driver: Driver, time_limit_s: float, judge: Callable[[], Outcome] | None) -> Ended:
         """Run and record one episode. `judge` says whether the task is done; without one the outcome is unknown.
 
-        What goes wrong with the robot or the policy ends the episode as interrupted; the arm holds its position.
-        Before the first action is there nothing is recorded: then it raises RobotError or PolicyError.
+        What goes wrong with the robot or the driver ends the episode as interrupted; the arm holds its position.
+        Before the driver is ready nothing is recorded: then it raises RobotError or PolicyError.
         """
-        player = Player(runner, self._pace.mode, self._pace.hz, self._pace.blend_s, self._clock)
-        player.begin(info.task)
         seen = self._robot.observe()
-        if not player.prime(seen, self._pace.first_action_limit_s, lambda: self._wishes.wants() is not None):
+        if not driver.ready(info.task, seen, lambda: self._wishes.wants() is not None):
             return self._wishes.wants() or Ended(Outcome.UNKNOWN, True, "stopped", Cause.STOPPED)
         self._sink.begin(info)
         ended = Ended(Outcome.UNKNOWN, True, "the control process failed", Cause.POLICY)
         try:
-            ended = self._ticks(info, player, seen.joints, round(time_limit_s * self._pace.hz), judge)
+            ended = self._ticks(driver, seen.joints, round(time_limit_s * self._pace.hz), judge)
         except RobotError as error:
             ended = Ended(Outcome.UNKNOWN, True, str(error), Cause.ROBOT)
         except (PolicyError, UnsafeActionError) as error:
@@ -96,6 +88,21 @@ class ControlLoop:
         finally:
             self._sink.end(ended.outcome, ended.interrupted, ended.reason)
         return ended
+
+    def lead(self, driver: Driver, done: Callable[[Observation, str], bool]) -> bool:
+        """Let `driver` move the arm without recording it, until `done` (asked after each tick, with what the arm
+        holds still for, if it does); False for an emergency stop. Raises RobotError, UnsafeActionError."""
+        seen = self._robot.observe()
+        driver.ready("", seen, lambda: False)
+        last, schedule = seen.joints, Schedule(self._clock, self._pace.hz)
+        while True:
+            at = schedule.wait()
+            if self._wishes.emergency():
+                return False
+            step = self._step(driver, last, *at)
+            last = step.frame.sent
+            if done(step.frame.observation, step.stale or step.planned.why):
+                return True
 
     def move(self, target: Action, speed_per_s: float, limit_s: float) -> bool:
         """Lead the arm to `target` slowly, without a policy; False when it was not reached, for an emergency stop
@@ -120,63 +127,54 @@ class ControlLoop:
             last = np.where(np.abs(sent - wanted) < ARRIVED, wanted, sent)
         return False
 
-    def _ticks(
-        self, info: EpisodeInfo, player: Player, last: Action, limit: int, judge: Callable[[], Outcome] | None
-    ) -> Ended:
-        names = info.robot.joint_names
+    def _ticks(self, driver: Driver, last: Action, limit: int, judge: Callable[[], Outcome] | None) -> Ended:
         schedule, hold = Schedule(self._clock, self._pace.hz), Hold(self._pace.hold_limit_s)
         for _ in range(limit):
             tick_ns, lateness_ns = schedule.wait()
             if ended := self._wishes.wants():
                 return ended
-            wall_ns = self._clock.wall_ns()
-            seen = self._robot.observe()
-            read_ns = self._clock.monotonic_ns()
-            why = stale(seen, read_ns, player.cameras, self._freshness)
-            planned = Planned(None) if why else player.next(seen)
-            requested = last if planned.action is None else planned.action
-            planned_ns = self._clock.monotonic_ns()
-            last = self._robot.send(clamp(requested, last, self._limits, names))
-            sent_ns = self._clock.monotonic_ns()
-            arrived = planned.arrived
-            frame = Frame(
-                seen,
-                requested,
-                last,
-                tick_ns,
-                wall_ns,
-                lateness_ns,
-                inference_ns=arrived.inference_ns if arrived else 0,
-                preprocess_ns=arrived.preprocess_ns if arrived else 0,
-                read_ns=read_ns - tick_ns,
-                send_ns=sent_ns - planned_ns,
-                observed_ns=planned.observed_ns,
-                held=planned.action is None,
-            )
-            self._sink.add(frame)
-            if ended := hold.over(tick_ns, planned.action is None, why):
+            step = self._step(driver, last, tick_ns, lateness_ns)
+            last = step.frame.sent
+            self._sink.add(step.frame)
+            if ended := hold.over(tick_ns, step.planned, step.stale):
                 return ended
             if judge and judge() is Outcome.SUCCESS:
                 return Ended(Outcome.SUCCESS, interrupted=False, reason="task done")
         return Ended(Outcome.FAILURE if judge else Outcome.UNKNOWN, interrupted=False, reason="time limit")
 
+    def _step(self, driver: Driver, last: Action, tick_ns: int, lateness_ns: int) -> "_Step":
+        wall_ns = self._clock.wall_ns()
+        seen = self._robot.observe()
+        read_ns = self._clock.monotonic_ns()
+        why = stale(seen, read_ns, driver.cameras, self._freshness)
+        planned = driver.hold() if why else driver.next(seen, last)
+        requested = last if planned.action is None else planned.action
+        wanted = approach(requested, last, planned.join_ticks)
+        planned_ns = self._clock.monotonic_ns()
+        sent = self._robot.send(clamp(wanted, last, self._limits, self._robot.info.joint_names))
+        sent_ns = self._clock.monotonic_ns()
+        arrived = planned.arrived
+        frame = Frame(
+            seen,
+            requested,
+            sent,
+            tick_ns,
+            wall_ns,
+            lateness_ns,
+            inference_ns=arrived.inference_ns if arrived else 0,
+            preprocess_ns=arrived.preprocess_ns if arrived else 0,
+            read_ns=read_ns - tick_ns,
+            send_ns=sent_ns - planned_ns,
+            observed_ns=planned.observed_ns,
+            held=planned.action is None,
+            intervention=planned.intervention,
+        )
+        return _Step(frame, planned, why)
 
-class Hold:
-    """Counts how long the arm has held still for want of something."""
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_ns = round(limit_s * 1e9)
-        self._since_ns: int | None = None
-
-    def over(self, now_ns: int, held: bool, why: str | None) -> Ended | None:
-        """The episode's end when the limit has passed. `why`: what was stale, None when the policy had no action."""
-        if not held:
-            self._since_ns = None
-            return None
-        self._since_ns = now_ns if self._since_ns is None else self._since_ns
-        if now_ns - self._since_ns < self._limit_ns:
-            return None
-        if why:
-            return Ended(Outcome.UNKNOWN, True, why, Cause.ROBOT)
-        reason = f"the policy gave no actions for {self._limit_ns * 1e-9:g} s"
-        return Ended(Outcome.UNKNOWN, True, reason, Cause.POLICY)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    frame: Frame
+    planned: Planned
+    stale: str | None
+    """What of the robot's was too old to act on."""

@@ -1,4 +1,4 @@
-"""What a person may ask of control while it drives: an emergency stop, the end of an episode with its outcome."""
+"""What a person may ask of control: an emergency stop, an episode's beginning, its end with its outcome."""
 
 import contextlib
 from pathlib import Path
@@ -9,15 +9,17 @@ from lefleet_agent.episode import Outcome
 from lefleet_agent.requests import Requests
 
 VERDICT = "verdict"
+BEGIN = "begin"
 
 
 class Operator:
     """Asked at every tick: two looks at what the kernel has at hand, some microseconds."""
 
     def __init__(self, emergency: Requests, run: Path, stop: Event) -> None:
-        """`stop`: the process is to end. `run`: the folder in which `lefleet-agent outcome` leaves its word."""
+        """`stop`: the process is to end. `run`: the folder where `lefleet-agent outcome` and `begin` leave a word."""
         self._emergency = emergency
         self._verdict = run / VERDICT
+        self._begin = run / BEGIN
         self._stop = stop
 
     def emergency(self) -> str | None:
@@ -42,10 +44,19 @@ class Operator:
             return Ended(outcome, False, "the operator ended it", Cause.OPERATOR)
         return None
 
+    def begins(self) -> bool:
+        """Whether the episode is to begin that a person prepares; said once."""
+        try:
+            self._begin.unlink()
+        except OSError:
+            return False
+        return True
+
     def forget(self) -> None:
-        """Drop a word that was meant for an episode that is over."""
+        """Drop words that were meant for an episode that is over."""
         with contextlib.suppress(OSError):  # a disk that cannot be written: the word stays, and so does the arm's work
             self._verdict.unlink(missing_ok=True)
+            self._begin.unlink(missing_ok=True)
 
     def _take_verdict(self) -> Outcome | None:
         try:

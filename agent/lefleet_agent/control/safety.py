@@ -51,6 +51,11 @@ def clamp(wanted: Action, last: Action, limits: Limits, joint_names: tuple[str, 
     return np.clip(slewed, low, high).astype(np.float32)
 
 
+def approach(wanted: Action, last: Action, ticks: int) -> Action:
+    """The next of `ticks` even steps from `last` to `wanted`; a target that moves meanwhile is reached all the same."""
+    return wanted if ticks <= 1 else last + (wanted - last) / np.float32(ticks)
+
+
 def stale(seen: Observation, now_ns: int, cameras: Iterable[str], freshness: Freshness) -> str | None:
     """Why this observation is not to be acted on, or None. `cameras`: those that the policy looks at."""
     joints_s = (now_ns - seen.read_monotonic_ns) * 1e-9

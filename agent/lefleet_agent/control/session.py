@@ -4,7 +4,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol
 
@@ -12,12 +12,15 @@ import structlog
 
 from lefleet_agent import __version__
 from lefleet_agent.config import AgentSettings
+from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.operator import Operator
+from lefleet_agent.control.pilot import Pilot
+from lefleet_agent.control.reset import NoReset, Reset
 from lefleet_agent.control.safety import UnsafeActionError
-from lefleet_agent.episode import Action, CameraImage, EpisodeInfo
-from lefleet_agent.policy import PolicyError, PolicyRunner
+from lefleet_agent.episode import Action, CameraImage, EpisodeInfo, Observation
+from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError, RobotState
 from lefleet_agent.release import ReleaseError
 from lefleet_agent.robot import ResettableRobot, RobotDisconnected, RobotError
@@ -26,15 +29,6 @@ log = structlog.get_logger()
 
 RETRY_S = 5.0
 PREVIEW_S = 0.5
-
-
-class Releases(Protocol):
-    """Where the active policy comes from."""
-
-    def active_digest(self) -> str | None: ...
-
-    def load(self) -> PolicyRunner:
-        """Raises ReleaseError or PolicyError."""
 
 
 class Recorder(Protocol):
@@ -58,6 +52,11 @@ class Surroundings:
     asked_to_rest: Callable[[], list[str]]
     park_pose: Action | None
     """Shape (joints,); None: the arm stays where it is."""
+    reset: Reset = field(default_factory=NoReset)
+    taken_over: Callable[[], list[str]] = list
+    """Who has the arm in hand with the leader arm."""
+    episodes: int | None = None
+    """How many to run to their end, then stop; None: no end."""
 
 
 class Session:
@@ -66,7 +65,7 @@ class Session:
     def __init__(
         self,
         robot: ResettableRobot,
-        releases: Releases,
+        pilot: Pilot,
         loop: ControlLoop,
         recorder: Recorder,
         operator: Operator,
@@ -75,16 +74,17 @@ class Session:
         stop: Event,
     ) -> None:
         self._robot = robot
-        self._releases = releases
+        self._pilot = pilot
         self._loop = loop
         self._recorder = recorder
         self._operator = operator
         self._around = around
         self._settings = settings
         self._stop = stop
-        self._policy: PolicyRunner | None = None
         self._connected = False
         self._seed = settings.seed
+        self._left = around.episodes
+        self._told_s = 0.0
         self._state, self._detail = RobotState.CONNECTING, ""
 
     def run(self) -> None:
@@ -93,7 +93,7 @@ class Session:
                 self._rest(self._episode())
             self._park()
         finally:
-            self._drop_policy()
+            self._pilot.drop()
             self._robot.disconnect()
             self._status(RobotState.STOPPED)
 
@@ -104,14 +104,15 @@ class Session:
             self._ensure_connected()
             if not self._may_begin():
                 return PREVIEW_S if self._state is not RobotState.SPOOL_FULL else RETRY_S
-            policy = self._current_policy()
+            driver = self._pilot.driver(lambda: self._status(RobotState.LOADING))
             seed = self._next_seed()
-            self._status(RobotState.RESETTING)
-            self._robot.reset(seed)
+            if not self._reset(seed):
+                return PREVIEW_S
             self._operator.forget()
             self._status(RobotState.RUNNING)
-            ended = self._run(policy, seed)
+            ended = self._run(driver, seed)
             self._settle(ended)
+            self._count(ended)
         except (ReleaseError, PolicyError, RobotError, RecorderError, UnsafeActionError) as error:
             return self._failed(error)
         self._status(RobotState.IDLE, ended.reason)
@@ -123,24 +124,49 @@ class Session:
             self._status(RobotState.ESTOPPED, why)
         elif asked_by := self._around.asked_to_rest():
             self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
+        elif led_by := self._around.taken_over():
+            self._status(RobotState.IDLE, f"in the hands of {', '.join(led_by)}; `lefleet-agent handback` goes on")
         elif not self._around.has_room():
             self._status(RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget")
         else:
             return True
         return False
 
-    def _run(self, policy: PolicyRunner, seed: int) -> Ended:
+    def _run(self, driver: Driver, seed: int) -> Ended:
         # A collection in the middle of an episode would be a late tick.
         gc.collect()
         gc.disable()
         try:
-            info = self._info(policy, seed)
+            info = self._info(seed)
             judge = self._robot.outcome if self._robot.info.simulated else None
-            ended = self._loop.run(info, policy, self._settings.episode_time_limit_s, judge)
+            ended = self._loop.run(info, driver, self._settings.episode_time_limit_s, judge)
         finally:
             gc.enable()
         log.info("episode ended", outcome=ended.outcome, interrupted=ended.interrupted, reason=ended.reason, seed=seed)
         return ended
+
+    def _reset(self, seed: int) -> bool:
+        """Set up the scene and the arm; False when no episode is to begin after all."""
+        self._status(RobotState.RESETTING, self._around.reset.waits_for)
+        self._robot.reset(seed)
+        return self._around.reset.run(self._while_led)
+
+    def _while_led(self, seen: Observation, why: str) -> bool:
+        """Signs of life while a person leads the arm to the start; True when something else is wanted."""
+        if time.monotonic() - self._told_s < PREVIEW_S:
+            return False
+        self._told_s = time.monotonic()
+        self._recorder.preview(seen.images)
+        waits_for = self._around.reset.waits_for
+        if (detail := f"holds still: {why}; then it {waits_for}" if why else waits_for) != self._detail:
+            self._status(RobotState.RESETTING, detail)
+        return self._stop.is_set() or self._wanted_to_rest()
+
+    def _count(self, ended: Ended) -> None:
+        if self._left is not None and not ended.interrupted:
+            self._left -= 1
+            if self._left == 0:
+                self._stop.set()
 
     def _settle(self, ended: Ended) -> None:
         """Bring the arm and the policy into a known state after an episode that failed."""
@@ -151,7 +177,7 @@ class Session:
     def _failed(self, error: Exception) -> float:
         log.error("no episode", error=str(error))
         if isinstance(error, PolicyError):
-            self._drop_policy()
+            self._pilot.drop()
         if isinstance(error, RobotDisconnected) and self._connected:
             self._connected = False
             self._robot.disconnect()
@@ -198,21 +224,6 @@ class Session:
     def _wanted_to_rest(self) -> bool:
         return bool(self._around.asked_to_rest() or self._operator.emergency())
 
-    def _current_policy(self) -> PolicyRunner:
-        """The active release's policy; loaded when the link has changed, so only ever between episodes."""
-        if self._policy is None or self._releases.active_digest() != self._policy.traits.info.digest:
-            self._status(RobotState.LOADING)
-            self._drop_policy()
-            self._policy = self._releases.load()
-            info = self._policy.traits.info
-            log.info("policy loaded", repo=info.repo, digest=info.digest[:12])
-        return self._policy
-
-    def _drop_policy(self) -> None:
-        if self._policy is not None:
-            self._policy.close()
-        self._policy = None
-
     def _next_seed(self) -> int:
         """Scenes count up from the setting, or from the clock, so that a restart does not repeat them."""
         if self._seed is None:
@@ -220,11 +231,11 @@ class Session:
         self._seed += 1
         return self._seed - 1
 
-    def _info(self, policy: PolicyRunner, seed: int) -> EpisodeInfo:
+    def _info(self, seed: int) -> EpisodeInfo:
         return EpisodeInfo(
             episode_id=uuid.uuid4().hex,
             robot=self._robot.info,
-            policy=policy.traits.info,
+            policy=self._pilot.policy,
             task=self._settings.task,
             fps=self._settings.control_hz,
             agent_version=__version__,
@@ -235,5 +246,5 @@ class Session:
 
     def _status(self, state: RobotState, detail: str = "") -> None:
         self._state, self._detail = state, detail
-        policy = self._policy.traits.info.reference() if self._policy else None
+        policy = self._pilot.policy.reference() if self._pilot.policy else None
         self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})

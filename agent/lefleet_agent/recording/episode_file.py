@@ -50,6 +50,7 @@ class EpisodeSummary:
     interrupted: bool
     ended_wall_ns: int
     frames: int
+    interventions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def read_summary(path: Path) -> EpisodeSummary:
             interrupted=bool(file.attrs["interrupted"]),
             ended_wall_ns=int(file.attrs["ended_wall_ns"]),
             frames=int(file.attrs["frames"]),
+            interventions=int(file.attrs.get("interventions", 0)),  # files of the first agents have none
         )
 
 
@@ -263,6 +265,7 @@ def _attributes(contents: _Contents) -> dict[str, Attribute]:
         "end_reason": end.reason,
         "frames": len(ticks),
         "frames_dropped": end.frames_dropped,
+        "interventions": _stretches(ticks["intervention"]),
         "extra": json.dumps(info.extra),
     }
     if info.seed is not None:
@@ -272,6 +275,11 @@ def _attributes(contents: _Contents) -> dict[str, Attribute]:
 
 def _strings(values: Iterable[str]) -> Array:
     return np.array(list(values), h5py.string_dtype())
+
+
+def _stretches(marked: npt.NDArray[np.generic]) -> int:
+    """How many unbroken runs of marked ticks there are."""
+    return int((np.diff(marked.astype(np.int8), prepend=0) == 1).sum())
 
 
 def _hz_held(ticks: npt.NDArray[np.void]) -> float:

@@ -58,6 +58,7 @@ def index(path: Path, spool: Spool, published: Published) -> None:
         outcome=summary.outcome,
         interrupted=summary.interrupted,
         ended_wall_ns=summary.ended_wall_ns,
+        intervened=summary.interventions > 0,
     )
     if added:
         published(summary.outcome)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lefleet_agent.episode import Action, CameraImage, CameraInfo, Floats, Observation, Outcome, Pixels, RobotInfo
+from lefleet_agent.leader import LeaderError, LeaderPose
 from lefleet_agent.robot import RobotDisconnected
 
 SO101_JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -72,6 +73,28 @@ class FakeRobot:
         self._joints = action.copy()
         self.sent.append(action.copy())
         return action
+
+
+class FakeLeader:
+    """A leader arm that stands where `joints` says; `lost` says why it gives no pose, `age_ns` how old poses are."""
+
+    def __init__(self, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.joints: Floats = np.zeros(len(SO101_JOINTS), np.float32)
+        self.lost = ""
+        self.age_ns = 0
+        self.started = False
+        self._monotonic_ns = monotonic_ns
+
+    def start(self) -> None:
+        self.started = True
+
+    def pose(self) -> LeaderPose:
+        if self.lost:
+            raise LeaderError(self.lost)
+        return LeaderPose(self.joints.copy(), self._monotonic_ns() - self.age_ns)
+
+    def stop(self) -> None:
+        self.started = False
 
 
 def scene(height: int, width: int, phase: float) -> Pixels:

@@ -2,13 +2,17 @@
 
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from lefleet_agent.episode import MotorHealth
+import numpy as np
+
+from lefleet_agent.episode import Floats, MotorHealth
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.driver import BusFault
+from lefleet_agent.robots.motor_scale import MotorScale
 
 SETUP_TIMEOUT_MS, RUN_TIMEOUT_MS = 50.0, 15.0
 """Longest wait for an answer: motors that write their EEPROM are slow, others answer within 3 ms."""
@@ -24,8 +28,29 @@ REMEDIES = {
     "overcurrent": "take away what blocks it, and switch the arm's power off and on",
     "overload": "take away what blocks it, and switch the arm's power off and on",
 }
+_POSITION_BYTES = 2
 _HEALTH_ADDRESS, _HEALTH_BYTES = 60, 11  # load (2), voltage, temperature, -, status, moving, -, -, current (2)
 _AMPERES_PER_UNIT = 0.0065
+
+
+def check_port(port: Path) -> None:
+    """Raises RobotDisconnected."""
+    if not port.exists():
+        raise RobotDisconnected(
+            f"{port}: there is no such port; is the arm's USB cable plugged in? `lefleet-devices report` on the "
+            "robot says what is"
+        )
+
+
+def connect(bus: Any) -> None:
+    """Open the port, and ask no motor yet. Raises RobotError."""
+    try:
+        bus.connect(handshake=False)  # LeRobot's gives up at one lost packet, and names no motor
+    except ConnectionError as error:
+        raise RobotError(
+            f"{bus.port}: cannot be opened ({error.__context__ or error}); the agent must be in the group `dialout`, "
+            "and no other program may use the arm"
+        ) from error
 
 
 def tune(bus: Any, timeout_ms: float) -> None:
@@ -68,6 +93,29 @@ def _gone(bus: Any, error: Exception) -> RobotDisconnected:
         f"{bus.port}: the serial port is gone ({error}); is the arm's USB cable plugged in? `lefleet-devices report` "
         "on the robot says what is"
     )
+
+
+def positions(bus: Any, scales: Mapping[str, MotorScale]) -> Floats:
+    """Where all joints are, in the order of `scales`. Raises BusFault or RobotDisconnected."""
+    quieten(bus)
+    with faults(bus, lambda: next(iter(_unanswered(bus)), None)):
+        steps = bus.sync_read("Present_Position", normalize=False)
+    if broken := _unanswered(bus):  # the SDK reads a short answer as position 0
+        quieten(bus)
+        raise BusFault(f"{broken[0]}: its answer is too short", broken[0])
+    return np.array([scale.from_steps(int(steps[joint])) for joint, scale in scales.items()], np.float32)
+
+
+def _unanswered(bus: Any) -> list[str]:
+    """Joints without an answer of the right length to the last reading, the first of the chain first."""
+    answers = bus.sync_reader.data_dict
+    return [joint for joint, each in bus.motors.items() if len(answers.get(each.id, ())) != _POSITION_BYTES]
+
+
+def diagnosis(bus: Any) -> str:
+    """After reading has failed for good."""
+    lacking = silent(bus)
+    return missing(bus, lacking) if lacking else f"{bus.port}: too many answers are lost or broken; check the cables"
 
 
 def patiently[T](bus: Any, joint: str, ask: Callable[[], T]) -> T:

@@ -1,6 +1,6 @@
 """An SO-101's motors before they may move: are they the right ones, set as they should be, and at rest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,12 @@ def check_motors(bus: Any) -> None:
         raise RobotError(f"the motors have different firmware ({told}): update them with Feetech's FD software")
 
 
-def check_calibration(bus: Any, file: Path) -> None:
-    """What each motor keeps in its EEPROM is what the file says. Raises RobotError: positions would be wrong."""
+def check_calibration(bus: Any, file: Path, kind: str) -> None:
+    """What each motor keeps in its EEPROM is what the file says. `kind`: as `lerobot-calibrate` takes it.
+
+    Raises RobotError: positions would be wrong.
+    """
+    words = f"{kind} {kind.split('.', maxsplit=1)[0]}.port={bus.port} {kind.split('.', maxsplit=1)[0]}.id={file.stem}"
     for joint, wanted in bus.calibration.items():
         found = {field: read(bus, register, joint) for field, register in _REGISTERS.items()}
         differs = [
@@ -54,7 +58,7 @@ def check_calibration(bus: Any, file: Path) -> None:
             raise RobotError(
                 f"{motor(bus, joint)} does not match {file}: its EEPROM has {', '.join(differs)}. Either the motor was "
                 "replaced or the arm was calibrated again: bring the newer file (role robot_devices), or calibrate "
-                f"with `lerobot-calibrate --robot.type=so101_follower --robot.port={bus.port} --robot.id={file.stem}`"
+                f"with `lerobot-calibrate {words}`"
             )
 
 
@@ -80,13 +84,13 @@ def registers(settings: So101Follower, joint: str) -> dict[str, int]:
     return wanted
 
 
-def configure(bus: Any, settings: So101Follower) -> None:
-    """Write what differs, with the torque as it is. Raises RobotError.
+def configure(bus: Any, registers_of: Callable[[str], dict[str, int]]) -> None:
+    """Write what differs from `registers_of` each joint, with the torque as it is. Raises RobotError.
 
     LeRobot drops the torque and writes everything each time: an arm that held something up falls, and the EEPROM wears.
     """
     for joint in bus.motors:
-        wanted = registers(settings, joint)
+        wanted = registers_of(joint)
         phase = read(bus, "Phase", joint)
         wanted["Phase"] = phase & ~_ANGLE_MODE_BIT
         differs = {name: value for name, value in wanted.items() if read(bus, name, joint) != value}
@@ -122,3 +126,10 @@ def hold(bus: Any, scales: Mapping[str, MotorScale]) -> None:
         write(bus, "Goal_Position", joint, steps)
         write(bus, "Torque_Enable", joint, 1)
         write(bus, "Lock", joint, 1)
+
+
+def let_go(bus: Any) -> None:
+    """Torque off where it is on: a person moves the arm. Raises RobotError."""
+    for joint in bus.motors:
+        if read(bus, "Torque_Enable", joint):
+            write(bus, "Torque_Enable", joint, 0)

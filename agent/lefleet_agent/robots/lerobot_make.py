@@ -59,8 +59,11 @@ def _import_own() -> None:
             log.debug("a robot of LeRobot cannot be imported", module=module.name, reason=str(error))
 
 
-def scales(robot: Any) -> dict[str, MotorScale]:
-    """Of each joint whose motor LeRobot calibrates; empty for robots without such a bus. Raises RobotError."""
+def scales(robot: Any, flag: str = "--robot") -> dict[str, MotorScale]:
+    """Of each joint whose motor LeRobot calibrates; empty for robots without such a bus. Raises RobotError.
+
+    `flag`: with what `lerobot-calibrate` is told of such an arm.
+    """
     bus = getattr(robot, "bus", None)
     motors = getattr(bus, "motors", None)
     if not motors or not hasattr(bus, "calibration"):
@@ -69,7 +72,7 @@ def scales(robot: Any) -> dict[str, MotorScale]:
     if not calibration:
         raise RobotError(
             f"{file}: there is no such calibration file; bring it with role robot_devices (robot_devices_calibrations) "
-            f"or calibrate the arm: `lerobot-calibrate --robot.type=... --robot.id={file.stem}`"
+            f"or calibrate the arm: `lerobot-calibrate {flag}.type=... {flag}.id={file.stem}`"
         )
     return {joint: _scale(bus, joint, calibration, file) for joint in motors}
 

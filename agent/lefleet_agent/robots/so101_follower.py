@@ -1,5 +1,6 @@
 """A real SO-101 through LeRobot's own SOFollower and its Feetech bus."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +9,22 @@ import structlog
 
 from lefleet_agent.config import So101Follower
 from lefleet_agent.episode import Action, CameraImage, Floats, MotorHealth
-from lefleet_agent.robot import RobotDisconnected, RobotError
+from lefleet_agent.robot import RobotDisconnected
 from lefleet_agent.robots.driver import ArmDescription, BusFault
 from lefleet_agent.robots.feetech_bus import (
     RUN_TIMEOUT_MS,
     SETUP_TIMEOUT_MS,
     alarm,
+    check_port,
+    connect,
+    diagnosis,
     faults,
     health,
-    missing,
+    positions,
     quieten,
-    silent,
     tune,
 )
-from lefleet_agent.robots.feetech_setup import check_calibration, check_motors, configure, hold
+from lefleet_agent.robots.feetech_setup import check_calibration, check_motors, configure, hold, registers
 from lefleet_agent.robots.lerobot_make import fingerprint, make, scales
 from lefleet_agent.robots.motor_scale import MotorScale
 
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from lerobot.motors.feetech import FeetechMotorsBus
 
 log = structlog.get_logger()
-
-_POSITION_BYTES = 2
 
 
 class FeetechArm:
@@ -52,22 +53,10 @@ class FeetechArm:
         return {}
 
     def open(self) -> None:
-        port = Path(self._settings.port)
-        if not port.exists():
-            raise RobotDisconnected(
-                f"{port}: there is no such port; is the arm's USB cable plugged in? `lefleet-devices report` on the "
-                "robot says what is"
-            )
+        check_port(Path(self._settings.port))
         self.close()
         self._robot = make(self._settings, self._robot_id)  # a fresh one: the SDK keeps a lock when a port vanishes
         self._scales = scales(self._robot)
-        try:
-            self._bus.connect(handshake=False)  # LeRobot's gives up at one lost packet, and names no motor
-        except ConnectionError as error:
-            raise RobotError(
-                f"{port}: cannot be opened ({error.__context__ or error}); the agent must be in the group `dialout`, "
-                "and no other program may use the arm"
-            ) from error
         try:
             self._prepare()
         except BaseException:
@@ -76,10 +65,11 @@ class FeetechArm:
 
     def _prepare(self) -> None:
         bus = self._bus
+        connect(bus)
         tune(bus, SETUP_TIMEOUT_MS)
         check_motors(bus)
-        check_calibration(bus, self._robot.calibration_fpath)
-        configure(bus, self._settings)
+        check_calibration(bus, self._robot.calibration_fpath, "--robot.type=so101_follower")
+        configure(bus, partial(registers, self._settings))
         hold(bus, self._scales)
         tune(bus, RUN_TIMEOUT_MS)
 
@@ -90,19 +80,7 @@ class FeetechArm:
         return self._robot.bus
 
     def read(self) -> Floats:
-        bus = self._bus
-        quieten(bus)
-        with faults(bus, lambda: next(iter(self._unanswered(bus)), None)):
-            steps = bus.sync_read("Present_Position", normalize=False)
-        if broken := self._unanswered(bus):  # the SDK reads a short answer as position 0
-            quieten(bus)
-            raise BusFault(f"{broken[0]}: its answer is too short", broken[0])
-        return np.array([scale.from_steps(int(steps[joint])) for joint, scale in self._scales.items()], np.float32)
-
-    def _unanswered(self, bus: "FeetechMotorsBus") -> list[str]:
-        """Joints without an answer of the right length to the last reading, the first of the chain first."""
-        answers = bus.sync_reader.data_dict
-        return [joint for joint, each in bus.motors.items() if len(answers.get(each.id, ())) != _POSITION_BYTES]
+        return positions(self._bus, self._scales)
 
     def write(self, action: Action) -> Action:
         steps = {
@@ -121,11 +99,7 @@ class FeetechArm:
         return state
 
     def diagnosis(self) -> str:
-        bus = self._bus
-        lacking = silent(bus)
-        return (
-            missing(bus, lacking) if lacking else f"{bus.port}: too many answers are lost or broken; check the cables"
-        )
+        return diagnosis(self._bus)
 
     def close(self) -> None:
         robot, self._robot = self._robot, None
