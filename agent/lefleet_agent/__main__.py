@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
 from lefleet_agent.commands import fit, replay, teleop
-from lefleet_agent.commands.common import Config, Json, console, stop_on_signals
+from lefleet_agent.commands.common import Config, Json, console, leave_word, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
 from lefleet_agent.commands.common import word as _word
@@ -235,11 +235,8 @@ def outcome(
 ) -> None:
     """End the running episode with this outcome, as a person beside the robot judges it."""
     from lefleet_agent.control.operator import VERDICT
-    from lefleet_agent.files import replace
 
-    run_dir = load(config).state_dir / "run"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    replace(run_dir / VERDICT, f"{word}\n".encode())
+    leave_word(load(config).state_dir, VERDICT, f"{word}\n")
     _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 

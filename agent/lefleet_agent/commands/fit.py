@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from lefleet_agent.commands.common import Config, Json, stop_on_signals
+from lefleet_agent.commands.common import Config, Json, console, stop_on_signals
 from lefleet_agent.config import load
 from lefleet_agent.fit import report
 from lefleet_agent.fit.measure import Amount
@@ -55,7 +55,6 @@ def _tell(found: dict[str, Any]) -> None:
     table = Table(show_header=False)
     for name, value in _rows(found):
         table.add_row(name, escape(value))
-    console = Console()
     console.print(table)
     speed = found["speed"]
     word = "[green]keeps up[/]" if found["keeps_up"] else "[bold red]does not keep up[/]"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lefleet_agent.commands.common import Config, Json, stop_on_signals
+from lefleet_agent.commands.common import Config, Json, console, stop_on_signals
 from lefleet_agent.config import load
 
 
@@ -43,7 +43,6 @@ def _tell(found: dict[str, Any]) -> None:
     table = Table("joint", "unit", "RMS", "largest", title="How far the arm was from the episode's positions")
     for name, joint in found["joints"].items():
         table.add_row(name, joint["unit"], f"{joint['rms']:.2f}", f"{joint['max']:.2f}")
-    console = Console()
     console.print(table)
     console.print(
         f"{found['played']} of {found['ticks']} ticks played, {found['held']} held still, {found['clamped']} changed "

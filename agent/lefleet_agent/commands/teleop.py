@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lefleet_agent import liveness, requests
-from lefleet_agent.commands.common import Config, Json, show, stop_on_signals, withdraw, word
+from lefleet_agent.commands.common import Config, Json, leave_word, show, stop_on_signals, withdraw, word
 from lefleet_agent.config import AgentSettings, ConfigError, load
 from lefleet_agent.robot import RobotError
 
@@ -36,11 +36,8 @@ def handback(
 def begin(config: Config, as_json: Json = False) -> None:
     """Begin the episode for which the arm follows the leader arm (`reset: leader`, or `lefleet-agent record`)."""
     from lefleet_agent.control.operator import BEGIN
-    from lefleet_agent.files import replace
 
-    run_dir = load(config).state_dir / "run"
-    run_dir.mkdir(parents=True, exist_ok=True)
-    replace(run_dir / BEGIN, b"")
+    leave_word(load(config).state_dir, BEGIN)
     show({"begun": True}, as_json, "the episode begins")
 
 

@@ -28,11 +28,9 @@ class Operator:
             who = self._emergency.asked_by()
         except OSError:  # a disk that is gone takes no stop back, and gives none: the arm goes on
             return None
-        return (
-            f"emergency stop, asked by {', '.join(who)}; `lefleet-agent estop --clear --by all` goes on"
-            if who
-            else None
-        )
+        if not who:
+            return None
+        return f"emergency stop, asked by {', '.join(who)}; `lefleet-agent estop --clear --by all` goes on"
 
     def wants(self) -> Ended | None:
         """How the running episode is to end at this tick, or None."""

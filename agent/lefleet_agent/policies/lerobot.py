@@ -203,16 +203,20 @@ def _allow_rtc(config: Any) -> None:
     from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
     if not hasattr(config, "rtc_config"):
-        raise PolicyError(f"policy.mode = rtc: {config.type} knows no real-time chunking; say policy.mode: overlap")
+        raise _no_rtc(config.type)
     config.rtc_config = config.rtc_config or RTCConfig()
 
 
 def _check_rtc(model: Any, before: Any, kind: str) -> None:
     if not model.supports_rtc():
-        raise PolicyError(f"policy.mode = rtc: {kind} knows no real-time chunking; say policy.mode: overlap")
+        raise _no_rtc(kind)
     if any(getattr(step, "enabled", False) and "Relative" in type(step).__name__ for step in before.steps):
         raise PolicyError("policy.mode = rtc: this policy acts relative to its observation, whose prefix cannot be "
                           "continued yet; say policy.mode: overlap")  # fmt: skip
+
+
+def _no_rtc(kind: str) -> PolicyError:
+    return PolicyError(f"policy.mode = rtc: {kind} knows no real-time chunking; say policy.mode: overlap")
 
 
 def _try(policy: LeRobotPolicy, robot: RobotInfo, options: PolicyOptions) -> None:

@@ -97,7 +97,7 @@ class Sink:
     def watch(self, frame: Frame) -> bool:
         """While no episode runs, instead of `preview`: keep this tick in memory for a while, see `save_before`. False
         when it cannot be now or nothing is kept (`recording.before_event_s` is 0). Never waits; copies like `add`."""
-        slot = self._ring.claim() if self._ring and self._watches else None
+        slot = self._room() if self._watches else None
         self._watched += 1
         if slot is None:
             return False
@@ -108,7 +108,7 @@ class Sink:
     def save_before(self, event: str, info: EpisodeInfo) -> bool:
         """Record what was watched last as an episode of its own: `info`'s, begun at its first tick, outcome unknown,
         `extra` saying `before_event`. False when that cannot be asked for now; never waits."""
-        slot = self._ring.claim() if self._ring and self._watches else None
+        slot = self._room() if self._watches else None
         if slot is None:
             return False
         marked = replace(info, extra=info.extra | {EVENT: event})
@@ -122,7 +122,7 @@ class Sink:
         never waits. Raises ValueError for an unknown state."""
         if "state" in values:
             RobotState(str(values["state"]))
-        slot = self._ring.claim() if self._ring else None
+        slot = self._room()
         if slot is None:
             return False
         self._write(slot, Kind.STATUS, json.dumps(dict(values)).encode())
@@ -130,7 +130,7 @@ class Sink:
 
     def preview(self, images: dict[str, CameraImage]) -> bool:
         """Show these pictures without recording them, while no episode runs; False when they cannot be now."""
-        slot = self._ring.claim() if self._ring else None
+        slot = self._room()
         if slot is None:
             return False
         self._copy_images(slot, images)
@@ -138,6 +138,10 @@ class Sink:
         if self._watches:  # a tick that is watched must find its pictures among those that were
             self._forget_images()
         return True
+
+    def _room(self) -> Slot | None:
+        """The slot to fill next; None when the ring is full or there is none."""
+        return self._ring.claim() if self._ring else None
 
     def _fill(self, slot: Slot, frame: Frame, number: int) -> None:
         tick, seen = slot.tick, frame.observation
