@@ -1,7 +1,8 @@
 """An SO-101 without hardware: its calibration file, its emulated motors, and the robot of the agent on top."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -35,6 +36,28 @@ class Lab:
             for each in calibration.values()
         ]
         return cls(folder, Bus(folder / "arm", servos))
+
+    @classmethod
+    @contextmanager
+    def plugged(cls, folder: Path) -> Iterator["Lab"]:
+        """An arm that is plugged in, in a folder that is made where it is missing; unplugged at the end."""
+        folder.mkdir(exist_ok=True)
+        lab = cls.make(folder)
+        lab.bus.plug()
+        try:
+            yield lab
+        finally:
+            lab.bus.unplug()
+
+    @contextmanager
+    def connected(self) -> Iterator[RealArm]:
+        """The agent's robot on it."""
+        robot = self.robot()
+        robot.connect()
+        try:
+            yield robot
+        finally:
+            robot.disconnect()
 
     def settings(self, **changes) -> So101Follower:
         values = {"port": str(self.bus.link), "calibration_id": "so101", "calibration_dir": self.folder}

@@ -109,9 +109,13 @@ def test_a_picture_of_another_size_is_an_error_that_names_both(source):
     thread.stop()
 
 
-def test_observing_never_waits_for_a_camera(tmp_path, source):
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
+@pytest.fixture
+def lab(tmp_path) -> Iterator[Lab]:
+    with Lab.plugged(tmp_path) as lab:
+        yield lab
+
+
+def test_observing_never_waits_for_a_camera(lab, source):
     thread = CameraThread("front", source, 48, 64)
     info = describe(VideoCamera(path="/dev/fake", width=64, height=48))
     robot = RealArm(
@@ -126,19 +130,15 @@ def test_observing_never_waits_for_a_camera(tmp_path, source):
     assert time.monotonic() - start < 0.05
     assert seen.read_monotonic_ns - seen.images["front"].taken_monotonic_ns > 0.2e9
     robot.disconnect()
-    lab.bus.unplug()
 
 
-def test_a_camera_that_is_not_there_is_refused_by_name_path_and_remedy(tmp_path):
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
+def test_a_camera_that_is_not_there_is_refused_by_name_path_and_remedy(tmp_path, lab):
     settings = VideoCamera(path=str(tmp_path / "video7"))
     info = describe(settings)
     cameras = {"wrist": (CameraThread("wrist", OpenCvCamera(settings), info.height, info.width), info)}
     robot = RealArm("robot-1", "so101_follower", FeetechArm(lab.settings(), "robot-1"), cameras, 50, 1, 0.3)
     with pytest.raises(RobotError, match=r"camera wrist: .*video7: there is no such device; is the camera plugged in"):
         robot.connect()
-    lab.bus.unplug()
 
 
 @pytest.fixture

@@ -114,9 +114,7 @@ def test_a_camera_is_judged_by_the_rate_it_gives(measured, verdict):
 
 
 def test_an_arm_is_asked_itself_and_goes_on_holding(tmp_path):
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
-    try:
+    with Lab.plugged(tmp_path) as lab:
         lab.bus.servos[3].temperature_c = 61
         found = verdicts(arm.own(lab.robot()))
         assert found["arm"].verdict is Verdict.GOOD
@@ -125,8 +123,6 @@ def test_an_arm_is_asked_itself_and_goes_on_holding(tmp_path):
         assert len(found["calibration"].what) > 20
         lab.bus.unplug()
         assert verdicts(arm.own(lab.robot()))["arm"].verdict is Verdict.BAD
-    finally:
-        lab.bus.unplug()
 
 
 def test_while_control_runs_its_own_words_are_read_and_pictures_counted():

@@ -21,10 +21,8 @@ from lefleet_agent.wiring_teleop import build_leader
 
 @pytest.fixture
 def lab(tmp_path) -> Iterator[Lab]:
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
-    yield lab
-    lab.bus.unplug()
+    with Lab.plugged(tmp_path) as lab:
+        yield lab
 
 
 def settings(lab: Lab, **changes) -> AgentSettings:

@@ -22,18 +22,14 @@ from lefleet_agent.wiring import build_arm, build_robot
 
 @pytest.fixture
 def lab(tmp_path) -> Iterator[Lab]:
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
-    yield lab
-    lab.bus.unplug()
+    with Lab.plugged(tmp_path) as lab:
+        yield lab
 
 
 @pytest.fixture
 def robot(lab):
-    robot = lab.robot()
-    robot.connect()
-    yield robot
-    robot.disconnect()
+    with lab.connected() as robot:
+        yield robot
 
 
 def test_lerobots_own_driver_finds_an_arm_here(lab):

@@ -18,29 +18,20 @@ from lefleet_agent.requests import takeover
 STEP_DEGREES = 360 / 4095
 
 
-def arm(folder: Path) -> Lab:
-    folder.mkdir()
-    lab = Lab.make(folder)
-    lab.bus.plug()
-    return lab
-
-
 def port(lab: Lab) -> dict[str, str]:
     return {"port": str(lab.bus.link), "calibration_id": "so101", "calibration_dir": str(lab.folder)}
 
 
 @pytest.fixture
 def follower(tmp_path) -> Iterator[Lab]:
-    lab = arm(tmp_path / "follower")
-    yield lab
-    lab.bus.unplug()
+    with Lab.plugged(tmp_path / "follower") as lab:
+        yield lab
 
 
 @pytest.fixture
 def leader(tmp_path) -> Iterator[Lab]:
-    lab = arm(tmp_path / "leader")
-    yield lab
-    lab.bus.unplug()
+    with Lab.plugged(tmp_path / "leader") as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -210,13 +210,9 @@ def test_the_command_plays_an_episode_on_the_simulator_and_refuses_one_of_anothe
 def test_it_plays_on_the_motors_of_a_real_bus(tmp_path, settings, robot_side):
     side = robot_side("http://127.0.0.1:9")
     path = side.settings.state_dir / "spool" / f"{side.record(ticks=20)}.h5"
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
-    try:
+    with Lab.plugged(tmp_path) as lab:
         values = yaml.safe_load(side.config.read_text()) | {"robot": lab.settings().model_dump(mode="json")}
         found = replay_episode(AgentSettings(**values), path, Wish(1.0, False, True), lambda _: None, Event())
-    finally:
-        lab.bus.unplug()
     assert found["ticks"] == 20 and found["played"] + found["held"] == 20 and not found["interrupted"]
     torque_enable = 40  # address in Feetech's table of registers
     assert all(servo.registers[torque_enable] == 1 for servo in lab.bus.servos.values()), "the arm goes on holding"

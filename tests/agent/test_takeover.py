@@ -26,19 +26,10 @@ from lefleet_agent.wiring_teleop import build_driver, build_leader
 HZ = 30.0
 
 
-def plugged(folder: Path) -> Lab:
-    folder.mkdir()
-    lab = Lab.make(folder)
-    lab.bus.plug()
-    return lab
-
-
 @pytest.fixture
 def arms(tmp_path) -> Iterator[tuple[Lab, Lab]]:
-    follower, leader = plugged(tmp_path / "follower"), plugged(tmp_path / "leader")
-    yield follower, leader
-    follower.bus.unplug()
-    leader.bus.unplug()
+    with Lab.plugged(tmp_path / "follower") as follower, Lab.plugged(tmp_path / "leader") as leader:
+        yield follower, leader
 
 
 class At(ListSink):

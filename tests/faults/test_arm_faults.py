@@ -21,18 +21,14 @@ MIDDLE = np.array([0, 0, 0, 0, 0, 50], np.float32)
 
 @pytest.fixture
 def lab(tmp_path) -> Iterator[Lab]:
-    lab = Lab.make(tmp_path)
-    lab.bus.plug()
-    yield lab
-    lab.bus.unplug()
+    with Lab.plugged(tmp_path) as lab:
+        yield lab
 
 
 @pytest.fixture
 def robot(lab):
-    robot = lab.robot()
-    robot.connect()
-    yield robot
-    robot.disconnect()
+    with lab.connected() as robot:
+        yield robot
 
 
 def drive(robot, ticks: int, hz: float = 30) -> list[float]:

@@ -158,6 +158,22 @@ def record_whole(arm: Arm, disk: Disk, ticks: int = 20) -> str:
     return episode_id
 
 
+def begin_recording(arm: Arm) -> str:
+    """An episode of which more than ten ticks have reached the recorder."""
+    episode_id = arm.begin()
+    arm.tick_until(lambda: (arm.state_says()["episode"] or {}).get("ticks", 0) > 10)
+    return episode_id
+
+
+def assert_resumes(arm: Arm, disk: Disk, before: str, cut: str) -> None:
+    """The next episode is whole, and so is the one before the fault; the one it cut is there as far as it got."""
+    record_whole(arm, disk)
+    wait_until(lambda: published(disk.folder, cut))
+    assert frames(published(disk.folder, cut)) > 10
+    assert frames(published(disk.folder, before)) == 20
+    wait_until(lambda: arm.state_says()["recording_error"] is None)
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         time.sleep(0.02)
@@ -176,8 +192,7 @@ def test_a_disk_that_stalls_costs_no_frame(tmp_path):
 
 def test_a_full_disk_stops_no_tick_and_recording_resumes_when_there_is_room(arm, disk):
     before = record_whole(arm, disk)
-    cut = arm.begin()
-    arm.tick_until(lambda: (arm.state_says()["episode"] or {}).get("ticks", 0) > 10)
+    cut = begin_recording(arm)
     disk.fill()
     arm.tick_until(lambda: arm.state_says()["recording_error"])
     assert "No space left" in arm.state_says()["recording_error"]
@@ -187,17 +202,12 @@ def test_a_full_disk_stops_no_tick_and_recording_resumes_when_there_is_room(arm,
         arm.tick()
     arm.end()
     disk.empty()
-    record_whole(arm, disk)
-    wait_until(lambda: published(disk.folder, cut))
-    assert frames(published(disk.folder, cut)) > 10
-    assert frames(published(disk.folder, before)) == 20
-    wait_until(lambda: arm.state_says()["recording_error"] is None)
+    assert_resumes(arm, disk, before, cut)
 
 
 def test_a_disk_that_turns_read_only_stops_no_tick_and_recording_resumes_on_its_successor(arm, disk):
     before = record_whole(arm, disk)
-    cut = arm.begin()
-    arm.tick_until(lambda: (arm.state_says()["episode"] or {}).get("ticks", 0) > 10)
+    cut = begin_recording(arm)
     disk.turn_read_only()
     arm.tick_until(lambda: arm.state_says()["recording_error"])
     arm.end()
@@ -207,17 +217,12 @@ def test_a_disk_that_turns_read_only_stops_no_tick_and_recording_resumes_on_its_
     arm.end()
     disk.vanish()
     disk.replace()
-    record_whole(arm, disk)
-    wait_until(lambda: published(disk.folder, cut))
-    assert frames(published(disk.folder, cut)) > 10
-    assert frames(published(disk.folder, before)) == 20
-    wait_until(lambda: arm.state_says()["recording_error"] is None)
+    assert_resumes(arm, disk, before, cut)
 
 
 def test_a_disk_that_vanishes_stops_no_tick_and_recording_resumes_when_it_is_back(arm, disk):
     before = record_whole(arm, disk)
-    cut = arm.begin()
-    arm.tick_until(lambda: (arm.state_says()["episode"] or {}).get("ticks", 0) > 10)
+    cut = begin_recording(arm)
     disk.vanish()
     for _ in range(20):
         arm.tick()
@@ -227,17 +232,12 @@ def test_a_disk_that_vanishes_stops_no_tick_and_recording_resumes_when_it_is_bac
     assert "No such file or directory" in arm.state_says()["recording_error"]
     arm.end()
     disk.mount()
-    record_whole(arm, disk)
-    wait_until(lambda: published(disk.folder, cut))
-    assert frames(published(disk.folder, cut)) > 10
-    assert frames(published(disk.folder, before)) == 20
-    wait_until(lambda: arm.state_says()["recording_error"] is None)
+    assert_resumes(arm, disk, before, cut)
 
 
 def test_a_state_folder_that_is_removed_stops_no_tick(arm, disk, tmp_path):
     """Somebody deletes it, the folder of control.json included: ticks go on, and a folder made again is used again."""
-    arm.begin()
-    arm.tick_until(lambda: (arm.state_says()["episode"] or {}).get("ticks", 0) > 10)
+    begin_recording(arm)
     for name in ("journal", "spool"):
         shutil.rmtree(disk.folder / name)
     (disk.folder / "run").unlink()
