@@ -163,11 +163,11 @@ class ArmThread:
         except BusFault as fault:
             self._count(fault)
             return
-        if health:
+        if health and health.alarms:
+            self._count(BusFault(f"{joint}: the motor reports {', '.join(health.alarms)}", joint))
+        if health:  # after its count: who sees the alarm sees it counted
             with self._changed:
                 self._motors[joint] = health
-            if health.alarms:
-                self._count(BusFault(f"{joint}: the motor reports {', '.join(health.alarms)}", joint))
 
     def _count(self, fault: BusFault) -> None:
         now_s = time.monotonic()
