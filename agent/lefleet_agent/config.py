@@ -155,8 +155,15 @@ class Policy(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Precision of the network; below fp32 only within precision_limit"
     )
+    compile: bool = Field(
+        False,
+        description="Compile the network when it is loaded, which takes minutes: faster chunks, CUDA graphs on a GPU; "
+        "needs a C++ compiler, not for rtc",
+    )
     precision_limit: float = Field(
-        0.5, gt=0, description="Largest difference of an action to fp32, degrees (gripper: percent), tried at loading"
+        0.5,
+        gt=0,
+        description="Largest difference of an action to fp32 uncompiled, degrees (gripper: percent), tried at loading",
     )
     threads: int = Field(1, ge=1, le=64, description="Processor threads of the policy's process")
     load_limit_s: float = Field(600.0, gt=0, le=7200, description="Longest time to load a policy, seconds")

@@ -317,7 +317,13 @@ def start_policy(
 
     policy = settings.policy
     options = PolicyOptions(
-        settings.control_hz, policy.mode, policy.device, policy.precision, policy.precision_limit, policy.threads
+        settings.control_hz,
+        policy.mode,
+        policy.device,
+        policy.precision,
+        policy.precision_limit,
+        policy.threads,
+        policy.compile,
     )
     wanted = Wanted(folder, info, robot, options)
     return PolicyProcess.start(wanted, setup, stop.is_set, policy.load_limit_s)

@@ -196,3 +196,30 @@ def test_half_precision_runs_within_its_bound_and_is_refused_outside(act):
     error = np.abs(rounded.infer([seen(0)], "").actions - full.infer([seen(0)], "").actions).max()
     assert 0 < error < 5
     assert "say policy.precision: fp32" in refused(act, precision="bf16", precision_limit=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["act", "diffusion", "smolvla"])
+def test_a_compiled_network_gives_what_lerobot_computes(kind, tmp_path):
+    folder = checkpoints.save(tmp_path / kind, kind)
+    compiled = load(folder, INFO, ROBOT, dataclasses.replace(OPTIONS, compile=True, precision_limit=1e-3))
+    history = [seen(tick) for tick in range(compiled.traits.history)]
+    torch.manual_seed(7)
+    actions = compiled.infer(history, "pick").actions
+    with compiled.as_lerobot():
+        compiled.reset()
+        torch.manual_seed(7)
+        expected = compiled.infer(history, "pick").actions
+    assert np.abs(actions - expected).max() < 1e-3
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0, "nothing was compiled"
+
+
+def test_a_machine_without_a_compiler_is_told_what_is_missing(act, monkeypatch):
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    torch._dynamo.reset()
+    assert "needs a C++ compiler (g++)" in refused(act, compile=True)
+
+
+def test_real_time_chunking_is_not_compiled(act):
+    assert "say policy.compile: false" in refused(act, mode="rtc", compile=True)

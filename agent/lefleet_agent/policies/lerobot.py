@@ -13,6 +13,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.policies import get_policy_class, make_pre_post_processors
 
 from lefleet_agent.episode import CameraImage, Observation, PolicyInfo, RobotInfo
+from lefleet_agent.policies.compiled import compile_network, compiler_errors
 from lefleet_agent.policies.device import called
 from lefleet_agent.policies.features import ENVIRONMENT, IMAGES, STATE, check_features
 from lefleet_agent.policies.process import PolicyOptions
@@ -117,11 +118,12 @@ class LeRobotPolicy:
             torch.cuda.synchronize(self._device)
 
     @contextlib.contextmanager
-    def full_precision(self) -> Iterator[None]:
-        """Compute as the weights are, for a comparison."""
+    def as_lerobot(self) -> Iterator[None]:
+        """Compute in full precision and uncompiled, for a comparison."""
         wanted, self._precision = self._precision, None
         try:
-            yield
+            with torch.compiler.set_stance("force_eager"):
+                yield
         finally:
             self._precision = wanted
 
@@ -137,7 +139,7 @@ def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOption
     overrides = _needs_no_internet(folder, config)
     check_features(folder, config, robot, options.control_hz)
     if options.mode == "rtc":
-        _allow_rtc(config)
+        _allow_rtc(config, options.compile)
     try:
         model = get_policy_class(config.type).from_pretrained(str(folder), config=config, strict=True)
         before, after = make_pre_post_processors(
@@ -150,8 +152,11 @@ def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOption
         raise PolicyError(f"{folder.name}: LeRobot cannot load this {config.type} policy: {error}{remedy}") from error
     if options.mode == "rtc":
         _check_rtc(model, before, config.type)
+    if options.compile:
+        compile_network(model, config.type, device)
     policy = LeRobotPolicy(_traits(info, config), model, before, after, device, options.precision)
-    _try(policy, robot, options)
+    with compiler_errors() if options.compile else contextlib.nullcontext():
+        _try(policy, robot, options)
     return policy
 
 
@@ -199,7 +204,12 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _allow_rtc(config: Any) -> None:
+def _allow_rtc(config: Any, compiled: bool) -> None:
+    if compiled:
+        raise PolicyError(
+            "policy.mode = rtc with policy.compile = true: real-time chunking follows a gradient through the network, "
+            "which a compiled one does not give; say policy.compile: false"
+        )
     from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
     if not hasattr(config, "rtc_config"):
@@ -220,7 +230,7 @@ def _no_rtc(kind: str) -> PolicyError:
 
 
 def _try(policy: LeRobotPolicy, robot: RobotInfo, options: PolicyOptions) -> None:
-    """One chunk: finite, as many joints as the robot has, and close to that of full precision."""
+    """One chunk: finite, as many joints as the robot has, and close to what LeRobot computes."""
     seen = [_nothing(robot)] * policy.traits.history
     actions = _seeded(policy, seen)
     if actions.ndim != 2 or actions.shape[1] != len(robot.joint_names):
@@ -228,13 +238,14 @@ def _try(policy: LeRobotPolicy, robot: RobotInfo, options: PolicyOptions) -> Non
                           f"{len(robot.joint_names)} joints")  # fmt: skip
     if not np.isfinite(actions).all():
         raise PolicyError(f"{policy.traits.info.repo}: its actions are not finite; weights or statistics are broken")
-    if options.precision != "fp32":
-        with policy.full_precision():
+    if options.precision != "fp32" or options.compile:
+        with policy.as_lerobot():
             error = float(np.abs(_seeded(policy, seen) - actions).max())
         if error > options.precision_limit:
             raise PolicyError(
-                f"policy.precision = {options.precision}: actions are off by {error:.3g} (degrees, gripper percent) "
-                f"where policy.precision_limit allows {options.precision_limit:g}; say policy.precision: fp32"
+                f"policy.precision = {options.precision}, policy.compile = {str(options.compile).lower()}: actions are "
+                f"off by {error:.3g} (degrees, gripper percent) where policy.precision_limit allows "
+                f"{options.precision_limit:g}; say policy.precision: fp32 and policy.compile: false"
             )
     policy.reset()
 

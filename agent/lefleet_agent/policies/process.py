@@ -28,6 +28,7 @@ class PolicyOptions:
     precision: str
     precision_limit: float
     threads: int
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
