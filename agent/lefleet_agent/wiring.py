@@ -34,12 +34,13 @@ from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.credential import Credential, NotEnrolledError
 from lefleet_agent.doctor import arm, fleet, machine, processes
-from lefleet_agent.doctor.finding import Finding
+from lefleet_agent.doctor.finding import Finding, unknown
 from lefleet_agent.episode import PolicyInfo, RobotInfo
 from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.obeyed import Obeyed
+from lefleet_agent.occupied import CONTROL, OccupiedError, arm_held, holder
 from lefleet_agent.policy import PolicyRunner
 from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
@@ -65,8 +66,20 @@ def build_session(
 ) -> Iterator[Session]:
     """The control process; its recorder, and the thread that reads a leader arm, run until the context ends.
 
-    `demonstrations`: a person drives with the leader arm, and no policy is loaded. Raises ConfigError.
+    `demonstrations`: a person drives with the leader arm, and no policy is loaded. Raises ConfigError, OccupiedError.
     """
+    command = "record" if demonstrations else CONTROL
+    with (
+        arm_held(settings.state_dir / "run", command, "both would move the arm"),
+        _session(settings, stop, demonstrations, episodes) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def _session(
+    settings: AgentSettings, stop: threading.Event, demonstrations: bool, episodes: int | None
+) -> Iterator[Session]:
     robot = build_robot(settings)
     leader = build_leader(settings, robot.info)
     handle = RecorderHandle(
@@ -199,10 +212,15 @@ def build_doctor(settings: AgentSettings) -> Iterator[Finding]:
     yield from machine.policy(ReleaseStore(settings.state_dir / "releases"))
     yield from machine.device(settings.policy.device)
     robot, report = build_robot(settings), build_report(settings)
-    if health(settings.state_dir / "run", "control", time.monotonic_ns()).alive:
+    run = settings.state_dir / "run"
+    if holder(run) is not None and health(run, "control", time.monotonic_ns()).alive:
         yield from arm.told(report.control(), report.control_metrics, robot.info)
-    else:
-        yield from arm.own(robot)
+        return
+    try:
+        with arm_held(run, "doctor", "the doctor would ask it at the same time"):
+            yield from arm.own(robot)
+    except OccupiedError as error:
+        yield unknown("arm", str(error), "ask again when it has ended")
 
 
 def ask_server(settings: AgentSettings) -> tuple[ServerApi | None, str | None]:

@@ -1,14 +1,12 @@
 """The commands of a person at the leader arm."""
 
-import time
 from typing import Annotated
 
 import typer
 
-from lefleet_agent import liveness, requests
+from lefleet_agent import requests
 from lefleet_agent.commands.common import Config, Json, leave_word, show, stop_on_signals, withdraw, word
 from lefleet_agent.config import AgentSettings, ConfigError, load
-from lefleet_agent.robot import RobotError
 
 By = Annotated[str, typer.Option(help="Who takes the arm, such as a pedal; it is led until each handed back.")]
 
@@ -52,9 +50,6 @@ def record(
 
     settings = load(config)
     _need_leader(settings)
-    running = liveness.health(settings.state_dir / "run", "control", time.monotonic_ns())
-    if running.alive:
-        raise RobotError(f"control runs on this robot (it is {running.state}) and holds the arm: stop it first")
     changes = {"task": task or settings.task, "episode_time_limit_s": seconds, "reset": "leader"}
     demonstrated = settings.model_copy(update=changes)
     with build_session(demonstrated, stop_on_signals(), demonstrations=True, episodes=episodes) as session:
