@@ -289,6 +289,50 @@ def test_an_arm_that_cannot_be_reached_at_start_is_an_error_and_no_end():
     assert fleet.states[-2] == ("error", "no arm at /dev/so101_follower; plug it in") and not fleet.episodes
 
 
+def test_a_disk_that_is_gone_begins_no_episode_and_is_said_and_the_session_goes_on_when_it_is_back(tmp_path):
+    fleet = Fleet(rounds=4)
+    place = tmp_path / "state"
+    place.touch()  # no folder any more: whoever looks into it gets an error, as from a disk that died
+    fleet.asked_to_rest = Requests(place / "drain").asked_by
+
+    def back_after_two(images) -> bool:
+        fleet.previews += 1
+        assert not fleet.robot.sent
+        if fleet.previews == 2:
+            place.unlink()
+        return True
+
+    fleet.preview = back_after_two
+    fleet.run(pause_s=0)
+    errors = [detail for state, detail in fleet.states if state == "error"]
+    assert errors and "nobody can tell what people ask of this robot" in errors[0] and str(place) in errors[0]
+    assert fleet.episodes and fleet.ended == (Outcome.SUCCESS, False, "task done")
+
+
+def test_a_disk_that_dies_takes_no_emergency_stop_back(tmp_path):
+    fleet = Fleet()
+    place = tmp_path / "state"
+    fleet.estop = Requests(place / "estop")
+    fleet.park_pose = np.zeros(6, np.float32)
+    fleet.estop.request("operator")
+
+    def die(images) -> bool:
+        fleet.previews += 1
+        if place.is_dir():
+            (place / "estop" / "operator").unlink()
+            (place / "estop").rmdir()
+            place.rmdir()
+            place.touch()
+        if fleet.previews == 4:
+            fleet.stop.set()
+        return True
+
+    fleet.preview = die
+    fleet.run()
+    assert not fleet.robot.sent and not fleet.episodes
+    assert [state for state, _ in fleet.states][-1] == "stopped" and fleet.states[-2][0] == "estopped"
+
+
 def test_an_emergency_stop_begins_no_episode_and_parks_nothing_until_it_is_cleared(tmp_path):
     fleet = Fleet()
     fleet.estop = Requests(tmp_path / "estop")

@@ -21,16 +21,16 @@ class Operator:
         self._verdict = run / VERDICT
         self._begin = run / BEGIN
         self._stop = stop
+        self._asked_by: list[str] = []
 
     def emergency(self) -> str | None:
         """Why the arm must hold still now, or None."""
-        try:
-            who = self._emergency.asked_by()
-        except OSError:  # a disk that is gone takes no stop back, and gives none: the arm goes on
+        with contextlib.suppress(OSError):  # a disk that is gone takes no stop back, and gives none: as last seen
+            self._asked_by = self._emergency.asked_by()
+        if not self._asked_by:
             return None
-        if not who:
-            return None
-        return f"emergency stop, asked by {', '.join(who)}; `lefleet-agent estop --clear --by all` goes on"
+        who = ", ".join(self._asked_by)
+        return f"emergency stop, asked by {who}; `lefleet-agent estop --clear --by all` goes on"
 
     def wants(self) -> Ended | None:
         """How the running episode is to end at this tick, or None."""

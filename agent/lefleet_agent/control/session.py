@@ -119,12 +119,18 @@ class Session:
         return self._settings.pause_s
 
     def _may_begin(self) -> bool:
-        """Whether nothing speaks against an episode; says what does."""
+        """Whether nothing speaks against an episode; says what does. Raises RecorderError when nobody can tell."""
         if why := self._operator.emergency():
             self._status(RobotState.ESTOPPED, why)
-        elif asked_by := self._around.asked_to_rest():
+            return False
+        try:
+            asked_by, led_by = self._around.asked_to_rest(), self._around.taken_over()
+        except OSError as error:
+            # A person may have asked for rest, and nothing could be recorded: the arm holds until the disk is back.
+            raise RecorderError(f"nobody can tell what people ask of this robot: {error}; look at its disk") from error
+        if asked_by:
             self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
-        elif led_by := self._around.taken_over():
+        elif led_by:
             self._status(RobotState.IDLE, f"in the hands of {', '.join(led_by)}; `lefleet-agent handback` goes on")
         elif not self._around.has_room():
             self._status(RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget")
@@ -222,7 +228,12 @@ class Session:
         self._status(self._state, self._detail)
 
     def _wanted_to_rest(self) -> bool:
-        return bool(self._around.asked_to_rest() or self._operator.emergency())
+        if self._operator.emergency():
+            return True
+        try:
+            return bool(self._around.asked_to_rest())
+        except OSError:  # the look before the next episode says so, and begins none
+            return False
 
     def _next_seed(self) -> int:
         """Scenes count up from the setting, or from the clock, so that a restart does not repeat them."""
