@@ -16,13 +16,12 @@ from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
 from lefleet_agent.commands import fit, replay, teleop
-from lefleet_agent.commands.common import Config, Json, console, leave_word, stop_on_signals
+from lefleet_agent.commands.common import Config, Json, aside, console, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
 from lefleet_agent.commands.common import word as _word
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
-from lefleet_agent.episode import Outcome
 from lefleet_agent.fit.report import FitFileError
 from lefleet_agent.occupied import OccupiedError
 from lefleet_agent.policy import PolicyError
@@ -31,6 +30,7 @@ from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
 from lefleet_agent.replay import ReplayError
 from lefleet_agent.robot import RobotError
+from lefleet_agent.verdict import Verdict, Word, leave
 
 if TYPE_CHECKING:
     from lefleet_agent.doctor.finding import Finding
@@ -50,9 +50,11 @@ _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "d
 @app.command()
 def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
+    from lefleet_agent import keyboard
     from lefleet_agent.wiring import build_session
 
-    with build_session(load(config), stop_on_signals()) as session:
+    settings = load(config)
+    with build_session(settings, stop_on_signals()) as session, keyboard.listening(settings.state_dir / "run", aside):
         session.run()
 
 
@@ -230,13 +232,11 @@ def estop(
 @app.command()
 def outcome(
     config: Config,
-    word: Annotated[Outcome, typer.Argument(help="How the running episode went.")],
+    word: Annotated[Word, typer.Argument(help="How the running episode went; `redo`: it does not count.")],
     as_json: Json = False,
 ) -> None:
     """End the running episode with this outcome, as a person beside the robot judges it."""
-    from lefleet_agent.control.operator import VERDICT
-
-    leave_word(load(config).state_dir, VERDICT, f"{word}\n")
+    leave(load(config).state_dir / "run", Verdict(word))
     _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 

@@ -12,7 +12,7 @@ from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.following import Following
 from lefleet_agent.control.loop import ControlLoop, Pace
-from lefleet_agent.control.operator import BEGIN, Operator
+from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import PersonPilot, PolicyPilot
 from lefleet_agent.control.reset import LeaderReset, NoReset, PoseReset, Reset
 from lefleet_agent.control.safety import Freshness, Limits
@@ -26,6 +26,7 @@ from lefleet_agent.release import ReleaseError
 from lefleet_agent.requests import Requests
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.fake import FakeLeader, FakeRobot
+from lefleet_agent.verdict import BEGIN, Verdict, Word, leave
 
 
 class Fleet:
@@ -427,6 +428,34 @@ def test_the_arm_follows_the_leader_until_a_person_begins_the_episode(tmp_path):
     waits = "follows the leader arm; `lefleet-agent begin` begins the episode"
     told = [detail for state, detail in fleet.states if state == "resetting"]
     assert told == [waits, f"holds still: the cable is out; then it {waits}", waits]
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        (Verdict(Word.SUCCESS), (Outcome.SUCCESS, False, "the operator ended it")),
+        (Verdict(Word.FAILURE, "at the keyboard"), (Outcome.FAILURE, False, "the operator ended it: at the keyboard")),
+        (Verdict(Word.REDO), (Outcome.UNKNOWN, True, "the operator ended it, to do it again")),
+        (Verdict(Word.FAILURE, "eve", "f" * 32), (Outcome.SUCCESS, False, "task done")),
+        ("nonsense", (Outcome.SUCCESS, False, "task done")),
+        ('{"word": 7}', (Outcome.SUCCESS, False, "task done")),
+    ],
+)
+def test_a_word_ends_the_episode_that_it_is_about_and_no_other(tmp_path, said, ended):
+    fleet, run = Fleet(), tmp_path / "run"
+    fleet.robot = FakeRobot(succeeds_after=20)
+    fleet.estop = Requests(tmp_path / "estop")
+    begin = fleet.begin
+
+    def say(info):
+        begin(info)
+        leave(run, said if isinstance(said, Verdict) else Verdict(Word.SUCCESS))
+        if isinstance(said, str):
+            (run / "verdict").write_text(said)
+
+    fleet.begin = say
+    fleet.run()
+    assert fleet.ended == ended and not (run / "verdict").exists()
 
 
 @pytest.mark.parametrize("who", ["drain", "estop", "stop"])

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lefleet_agent.files import replace
 from lefleet_agent.requests import Requests
 
 Config = Annotated[
@@ -18,6 +17,11 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 console = Console()
+
+
+def aside(sentence: str) -> None:
+    """For people only, beside what is printed for scripts."""
+    Console(stderr=True).print(sentence, highlight=False)
 
 
 def show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
@@ -38,13 +42,6 @@ def withdraw(asked: Requests, by: str) -> tuple[list[str], list[str]]:
     """Who no longer asks, and who still does."""
     whose = asked.asked_by() if by == "all" else [word(by)]
     return [each for each in whose if asked.withdraw(each)], asked.asked_by()
-
-
-def leave_word(state_dir: Path, name: str, content: str = "") -> None:
-    """Tell control something for the episode that runs or is about to: see `lefleet_agent.control.operator`."""
-    run = state_dir / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    replace(run / name, content.encode())
 
 
 def stop_on_signals() -> threading.Event:

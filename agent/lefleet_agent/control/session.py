@@ -144,6 +144,7 @@ class Session:
         gc.disable()
         try:
             info = self._info(seed)
+            self._operator.watch(info.episode_id)
             judge = self._robot.outcome if self._robot.info.simulated else None
             ended = self._loop.run(info, driver, self._settings.episode_time_limit_s, judge)
         finally:
