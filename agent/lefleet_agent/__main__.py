@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
 from lefleet_agent.commands import fit, replay, teleop
-from lefleet_agent.commands.common import Config, Json, aside, console, stop_on_signals
+from lefleet_agent.commands.common import Config, Json, aside, console, stop_in_time, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
 from lefleet_agent.commands.common import word as _word
@@ -30,6 +30,7 @@ from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
 from lefleet_agent.replay import ReplayError
 from lefleet_agent.robot import RobotError
+from lefleet_agent.stopping import EXIT_CUT_SHORT, CutShortError
 from lefleet_agent.verdict import Verdict, Word, leave
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(config: Config) -> None:
     from lefleet_agent.wiring import build_session
 
     settings = load(config)
-    with build_session(settings, stop_on_signals()) as session, keyboard.listening(settings.state_dir / "run", aside):
+    with build_session(settings, stop_in_time()) as session, keyboard.listening(settings.state_dir / "run", aside):
         session.run()
 
 
@@ -257,7 +258,7 @@ def settings(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Foreseen failures end with one sentence and exit code 1; wrong usage with 2."""
+    """Foreseen failures end with one sentence and exit code 1; wrong usage with 2; a stop that was cut short with 3."""
     from lefleet_agent.courier.api import ServerError
     from lefleet_agent.drained import DrainError
     from lefleet_agent.logs import configure
@@ -284,6 +285,9 @@ def main() -> None:
     ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except CutShortError as error:
+        print(f"lefleet-agent: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CUT_SHORT) from error
 
 
 def _tell(finding: "Finding") -> None:

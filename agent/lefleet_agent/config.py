@@ -186,7 +186,9 @@ class Safety(Frozen):
     park_speed_per_s: float = Field(
         30.0, gt=0, le=180, description="Speed of that, degrees (gripper: percent) a second"
     )
-    park_limit_s: float = Field(5.0, gt=0, le=60, description="Longest time for that, seconds")
+    park_limit_s: float = Field(
+        5.0, gt=0, le=60, description="Longest time for that, seconds; at most 4 before control ends"
+    )
 
 
 class Recording(Frozen):

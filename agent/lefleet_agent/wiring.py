@@ -51,6 +51,7 @@ from lefleet_agent.reserve import Reserve
 from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
+from lefleet_agent.stopping import CutShortError, Stop, end
 from lefleet_agent.wiring_teleop import build_driver, build_following, build_leader, build_pose, build_reset
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from lefleet_agent.robots.lerobot import RealArm
 
 log = structlog.get_logger()
+
+PUBLISH_S = 60.0
+"""For the recorder's last episodes, where nobody is in a hurry."""
 
 
 @contextmanager
@@ -120,7 +124,19 @@ def _session(
     finally:
         if leader:
             leader.stop()
-        handle.close()
+        _close(handle, stop)
+
+
+def _close(handle: RecorderHandle, stop: threading.Event) -> None:
+    """Raises CutShortError when the stop's budget ends before the recorder has published."""
+    left_s = stop.left_s(PUBLISH_S) if isinstance(stop, Stop) else PUBLISH_S
+    try:
+        handle.close(left_s)
+    except RecorderError as error:
+        end(handle.pid)
+        raise CutShortError(
+            f"the recorder was ended before it had published ({left_s:.1f} s were left); the next start does"
+        ) from error
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:

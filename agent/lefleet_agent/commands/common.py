@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from lefleet_agent.requests import Requests
+from lefleet_agent.stopping import Stop
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="LEFLEET_AGENT_CONFIG", help="The robot's settings, one YAML file.")
@@ -48,4 +49,11 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def stop_in_time() -> Stop:
+    """As `stop_on_signals`, for what drives an arm: the process ends within ten seconds of the signal."""
+    stop = Stop()
+    stop.on_signals()
     return stop

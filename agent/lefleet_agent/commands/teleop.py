@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lefleet_agent import requests
-from lefleet_agent.commands.common import Config, Json, aside, show, stop_on_signals, withdraw, word
+from lefleet_agent.commands.common import Config, Json, aside, show, stop_in_time, withdraw, word
 from lefleet_agent.config import AgentSettings, ConfigError, load
 from lefleet_agent.verdict import begin_episode
 
@@ -53,7 +53,7 @@ def record(
     changes = {"task": task or settings.task, "episode_time_limit_s": seconds, "reset": "leader"}
     demonstrated = settings.model_copy(update=changes)
     with (
-        build_session(demonstrated, stop_on_signals(), demonstrations=True, episodes=episodes) as session,
+        build_session(demonstrated, stop_in_time(), demonstrations=True, episodes=episodes) as session,
         keyboard.listening(settings.state_dir / "run", aside),
     ):
         session.run()

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 RETRY_S = 5.0
 PREVIEW_S = 0.5
+PARK_AT_STOP_S = 4.0
+"""Longest way to the park pose when the process is to end: the recorder needs what is left of ten seconds."""
 
 
 class Recorder(Protocol):
@@ -203,9 +205,10 @@ class Session:
             return
         self._status(RobotState.PARKING)
         safety = self._settings.safety
+        limit_s = min(safety.park_limit_s, PARK_AT_STOP_S) if self._stop.is_set() else safety.park_limit_s
         try:
-            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, safety.park_limit_s):
-                log.warning("the arm did not reach its park pose", limit_s=safety.park_limit_s)
+            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, limit_s):
+                log.warning("the arm did not reach its park pose", limit_s=limit_s)
         except (RobotError, UnsafeActionError) as error:
             log.error("the arm stays where it is", error=str(error))
 
