@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit, replay, teleop
+from lefleet_agent.commands import fit, replay, rest, teleop
 from lefleet_agent.commands.common import Config, Json, aside, console, stop_in_time, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
@@ -150,51 +150,15 @@ def health(
         raise typer.Exit(1)
 
 
-@app.command()
-def drain(
-    config: Config,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait until it rests.")] = 0,
-    spool: Annotated[bool, typer.Option("--spool", help="Wait also until the server has every episode.")] = False,
-    by: Annotated[str, typer.Option(help="Who asks; a robot rests until each of them resumed.")] = "operator",
-    as_json: Json = False,
-) -> None:
-    """Let the robot finish its episode and begin no other until `lefleet-agent resume`, whatever restarts meanwhile."""
-    from lefleet_agent.drained import wait_until_delivered, wait_until_drained
-    from lefleet_agent.wiring import build_spool
-
-    settings = load(config)
-    changed = requests.drain(settings.state_dir).request(_word(by))
-    values: dict[str, Any] = {"changed": changed}
-    deadline = time.monotonic() + wait
-    if wait:
-        values["state"] = wait_until_drained(settings.state_dir, wait)
-    if wait and spool:
-        left_s = max(0.0, deadline - time.monotonic())
-        values["refused_episodes"] = wait_until_delivered(settings.state_dir, build_spool(settings), left_s)
-    _show(values, as_json, "it rests" if wait else "it will rest after its episode")
-
-
-@app.command()
-def resume(
-    config: Config,
-    by: Annotated[str, typer.Option(help="Whose request ends; `all` ends everyone's.")] = "operator",
-    as_json: Json = False,
-) -> None:
-    """End what `drain` asked for: the robot goes on unless someone else wants it to rest."""
-    asked = requests.drain(load(config).state_dir)
-    ended, others = _withdraw(asked, by)
-    _show(
-        {"changed": bool(ended), "asked_by": others},
-        as_json,
-        f"it still rests, asked by {', '.join(others)}" if others else "it goes on",
-    )
+app.command("drain")(rest.drain)
+app.command("resume")(rest.resume)
 
 
 @app.command()
 def doctor(config: Config, as_json: Json = False) -> None:
     """Look at arm, cameras, disk, memory, clock, policy and server; exit status 1 when anything is bad."""
     from lefleet_agent.doctor.finding import Verdict
-    from lefleet_agent.wiring import build_doctor
+    from lefleet_agent.wiring_doctor import build_doctor
 
     findings = []
     with Console(stderr=True).status("looking at this robot"):

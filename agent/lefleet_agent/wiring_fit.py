@@ -15,7 +15,8 @@ from lefleet_agent.fit.measure import Amount, measure, observations
 from lefleet_agent.logs import configure_aside
 from lefleet_agent.occupied import arm_held
 from lefleet_agent.release import ReleaseStore
-from lefleet_agent.wiring import build_robot, start_policy
+from lefleet_agent.wiring import build_robot
+from lefleet_agent.wiring_policy import start_policy
 
 
 def fit_policy(

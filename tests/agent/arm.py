@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 from sts3215 import Bus, Servo
 
-from lefleet_agent.config import So101Follower
+from lefleet_agent.config_robots import So101Follower
 from lefleet_agent.robots.lerobot import RealArm
 from lefleet_agent.wiring import build_arm
 
