@@ -24,7 +24,7 @@ ONLY_IN_AGENT = {
     "typer": ["__main__.py", "commands/*"],
     "lefleet_agent.robots": ["__main__.py", "wiring*.py", "robots/*"],
     "lefleet_agent.policies": ["__main__.py", "wiring*.py", "policies/*"],
-    "lefleet_agent.courier": ["__main__.py", "wiring.py", "courier/*"],
+    "lefleet_agent.courier": ["__main__.py", "wiring*.py", "courier/*"],
     "lefleet_agent.control": ["__main__.py", "commands/*", "wiring*.py", "control/*"],
     "lefleet_server": [],
 }

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,14 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit, replay, teleop
-from lefleet_agent.commands.common import Config, Json, console, leave_word, stop_on_signals
+from lefleet_agent.commands import fit, replay, rest, teleop
+from lefleet_agent.commands.common import Config, Json, aside, console, stop_in_time, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
 from lefleet_agent.commands.common import word as _word
 from lefleet_agent.config import AgentSettings, ConfigError, describe, load
 from lefleet_agent.credential import Credential, NotEnrolledError
-from lefleet_agent.episode import Outcome
 from lefleet_agent.fit.report import FitFileError
 from lefleet_agent.occupied import OccupiedError
 from lefleet_agent.policy import PolicyError
@@ -31,6 +30,8 @@ from lefleet_agent.recording.sink import RecorderError
 from lefleet_agent.release import ReleaseError, ReleaseStore
 from lefleet_agent.replay import ReplayError
 from lefleet_agent.robot import RobotError
+from lefleet_agent.stopping import EXIT_CUT_SHORT, CutShortError
+from lefleet_agent.verdict import Verdict, Word, leave
 
 if TYPE_CHECKING:
     from lefleet_agent.doctor.finding import Finding
@@ -50,9 +51,11 @@ _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "d
 @app.command()
 def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
+    from lefleet_agent import keyboard
     from lefleet_agent.wiring import build_session
 
-    with build_session(load(config), stop_on_signals()) as session:
+    settings = load(config)
+    with build_session(settings, stop_in_time()) as session, keyboard.listening(settings.state_dir / "run", aside):
         session.run()
 
 
@@ -147,51 +150,15 @@ def health(
         raise typer.Exit(1)
 
 
-@app.command()
-def drain(
-    config: Config,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait until it rests.")] = 0,
-    spool: Annotated[bool, typer.Option("--spool", help="Wait also until the server has every episode.")] = False,
-    by: Annotated[str, typer.Option(help="Who asks; a robot rests until each of them resumed.")] = "operator",
-    as_json: Json = False,
-) -> None:
-    """Let the robot finish its episode and begin no other until `lefleet-agent resume`, whatever restarts meanwhile."""
-    from lefleet_agent.drained import wait_until_delivered, wait_until_drained
-    from lefleet_agent.wiring import build_spool
-
-    settings = load(config)
-    changed = requests.drain(settings.state_dir).request(_word(by))
-    values: dict[str, Any] = {"changed": changed}
-    deadline = time.monotonic() + wait
-    if wait:
-        values["state"] = wait_until_drained(settings.state_dir, wait)
-    if wait and spool:
-        left_s = max(0.0, deadline - time.monotonic())
-        values["refused_episodes"] = wait_until_delivered(settings.state_dir, build_spool(settings), left_s)
-    _show(values, as_json, "it rests" if wait else "it will rest after its episode")
-
-
-@app.command()
-def resume(
-    config: Config,
-    by: Annotated[str, typer.Option(help="Whose request ends; `all` ends everyone's.")] = "operator",
-    as_json: Json = False,
-) -> None:
-    """End what `drain` asked for: the robot goes on unless someone else wants it to rest."""
-    asked = requests.drain(load(config).state_dir)
-    ended, others = _withdraw(asked, by)
-    _show(
-        {"changed": bool(ended), "asked_by": others},
-        as_json,
-        f"it still rests, asked by {', '.join(others)}" if others else "it goes on",
-    )
+app.command("drain")(rest.drain)
+app.command("resume")(rest.resume)
 
 
 @app.command()
 def doctor(config: Config, as_json: Json = False) -> None:
     """Look at arm, cameras, disk, memory, clock, policy and server; exit status 1 when anything is bad."""
     from lefleet_agent.doctor.finding import Verdict
-    from lefleet_agent.wiring import build_doctor
+    from lefleet_agent.wiring_doctor import build_doctor
 
     findings = []
     with Console(stderr=True).status("looking at this robot"):
@@ -230,13 +197,11 @@ def estop(
 @app.command()
 def outcome(
     config: Config,
-    word: Annotated[Outcome, typer.Argument(help="How the running episode went.")],
+    word: Annotated[Word, typer.Argument(help="How the running episode went; `redo`: it does not count.")],
     as_json: Json = False,
 ) -> None:
     """End the running episode with this outcome, as a person beside the robot judges it."""
-    from lefleet_agent.control.operator import VERDICT
-
-    leave_word(load(config).state_dir, VERDICT, f"{word}\n")
+    leave(load(config).state_dir / "run", Verdict(word))
     _show({"outcome": word}, as_json, f"the running episode ends: {word}")
 
 
@@ -257,7 +222,7 @@ def settings(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Foreseen failures end with one sentence and exit code 1; wrong usage with 2."""
+    """Foreseen failures end with one sentence and exit code 1; wrong usage with 2; a stop that was cut short with 3."""
     from lefleet_agent.courier.api import ServerError
     from lefleet_agent.drained import DrainError
     from lefleet_agent.logs import configure
@@ -284,6 +249,9 @@ def main() -> None:
     ) as error:
         print(f"lefleet-agent: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except CutShortError as error:
+        print(f"lefleet-agent: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CUT_SHORT) from error
 
 
 def _tell(finding: "Finding") -> None:

@@ -3,7 +3,6 @@
 import ipaddress
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,15 +13,15 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
-from lefleet_agent import credential
-from lefleet_agent.config import AgentSettings, ConfigError, LeRobotRobot, SimulatedRobot, So101Follower
+from lefleet_agent.config import AgentSettings, ConfigError
+from lefleet_agent.config_robots import LeRobotRobot, SimulatedRobot, So101Follower
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import PersonPilot, Pilot, PolicyPilot
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.control.session import Session, Surroundings
-from lefleet_agent.courier.api import ServerApi, ServerError
+from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.courier import TALK_S, Courier
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.heartbeat import Report
@@ -32,31 +31,32 @@ from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.courier.wishes import Wishes
-from lefleet_agent.credential import Credential, NotEnrolledError
-from lefleet_agent.doctor import arm, fleet, machine, processes
-from lefleet_agent.doctor.finding import Finding
-from lefleet_agent.episode import PolicyInfo, RobotInfo
-from lefleet_agent.liveness import Pulse, health
+from lefleet_agent.credential import Credential
+from lefleet_agent.episode import RobotInfo
+from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
 from lefleet_agent.metrics import CourierMetrics
 from lefleet_agent.obeyed import Obeyed
-from lefleet_agent.policy import PolicyRunner
+from lefleet_agent.occupied import CONTROL, arm_held
 from lefleet_agent.recording.arm_health import HealthTeller
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.recording.sink import RecorderError
-from lefleet_agent.release import ReleaseStore
 from lefleet_agent.requests import drain, emergency_stop, takeover
 from lefleet_agent.reserve import Reserve
 from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
+from lefleet_agent.stopping import CutShortError, Stop, end
+from lefleet_agent.wiring_policy import ActivePolicy
 from lefleet_agent.wiring_teleop import build_driver, build_following, build_leader, build_pose, build_reset
 
 if TYPE_CHECKING:
-    from lefleet_agent.policies.process import PolicyProcess
     from lefleet_agent.robots.lerobot import RealArm
 
 log = structlog.get_logger()
+
+PUBLISH_S = 60.0
+"""For the recorder's last episodes, where nobody is in a hurry."""
 
 
 @contextmanager
@@ -65,8 +65,20 @@ def build_session(
 ) -> Iterator[Session]:
     """The control process; its recorder, and the thread that reads a leader arm, run until the context ends.
 
-    `demonstrations`: a person drives with the leader arm, and no policy is loaded. Raises ConfigError.
+    `demonstrations`: a person drives with the leader arm, and no policy is loaded. Raises ConfigError, OccupiedError.
     """
+    command = "record" if demonstrations else CONTROL
+    with (
+        arm_held(settings.state_dir / "run", command, "both would move the arm"),
+        _session(settings, stop, demonstrations, episodes) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def _session(
+    settings: AgentSettings, stop: threading.Event, demonstrations: bool, episodes: int | None
+) -> Iterator[Session]:
     robot = build_robot(settings)
     leader = build_leader(settings, robot.info)
     handle = RecorderHandle(
@@ -107,7 +119,19 @@ def build_session(
     finally:
         if leader:
             leader.stop()
-        handle.close()
+        _close(handle, stop)
+
+
+def _close(handle: RecorderHandle, stop: threading.Event) -> None:
+    """Raises CutShortError when the stop's budget ends before the recorder has published."""
+    left_s = stop.left_s(PUBLISH_S) if isinstance(stop, Stop) else PUBLISH_S
+    try:
+        handle.close(left_s)
+    except RecorderError as error:
+        end(handle.pid)
+        raise CutShortError(
+            f"the recorder was ended before it had published ({left_s:.1f} s were left); the next start does"
+        ) from error
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
@@ -183,42 +207,6 @@ def build_report(settings: AgentSettings) -> Report:
     return Report(settings.state_dir, build_spool(settings), settings.recording.spool_budget_bytes)
 
 
-def build_doctor(settings: AgentSettings) -> Iterator[Finding]:
-    """Every finding about this robot, as each is found. A running control is not disturbed; otherwise the arm is
-    connected for some seconds."""
-    budget_bytes = settings.recording.spool_budget_bytes
-    yield from machine.disk(settings.state_dir, budget_bytes)
-    yield from machine.memory(Path("/proc/meminfo").read_text())
-    yield from processes.memory_of(settings.state_dir / "run")
-    yield from machine.temperatures()
-    api, trouble = ask_server(settings)
-    yield from fleet.server(str(settings.server_url), trouble)
-    yield from machine.clock(api.clock_offset_s if api else None)
-    yield from fleet.processes(settings.state_dir / "run", time.monotonic_ns())
-    yield from fleet.spool(build_spool(settings), budget_bytes)
-    yield from machine.policy(ReleaseStore(settings.state_dir / "releases"))
-    yield from machine.device(settings.policy.device)
-    robot, report = build_robot(settings), build_report(settings)
-    if health(settings.state_dir / "run", "control", time.monotonic_ns()).alive:
-        yield from arm.told(report.control(), report.control_metrics, robot.info)
-    else:
-        yield from arm.own(robot)
-
-
-def ask_server(settings: AgentSettings) -> tuple[ServerApi | None, str | None]:
-    """A line to the server, and why it cannot be used; None where it can."""
-    try:
-        known = credential.read(settings.state_dir, settings.robot_id)
-        api = build_api(settings, known.token)
-    except (NotEnrolledError, ConfigError) as error:
-        return None, str(error)
-    try:
-        api.receipt("0" * 64)  # of nothing: any answer shows that the server knows this robot
-    except ServerError as error:
-        return api, str(error)
-    return api, None
-
-
 def build_spool(settings: AgentSettings) -> Spool:
     return Spool(settings.state_dir / "spool")
 
@@ -286,44 +274,3 @@ def build_limits(robot: RobotInfo, settings: AgentSettings) -> Limits:
     low, high = np.array(robot.joint_limits, np.float32).T
     slew = np.full(low.shape, settings.safety.slew_per_s / settings.control_hz, np.float32)
     return Limits(low, high, slew)
-
-
-class ActivePolicy:
-    """The release store's active policy, in a process of its own."""
-
-    def __init__(self, settings: AgentSettings, robot: RobotInfo, stop: threading.Event) -> None:
-        self._store = ReleaseStore(settings.state_dir / "releases")
-        self._settings = settings
-        self._robot = robot
-        self._stop = stop
-
-    def active_digest(self) -> str | None:
-        return self._store.active_digest()
-
-    def load(self) -> PolicyRunner:
-        return start_policy(self._settings, self._robot, *self._store.active(), self._stop)
-
-
-def start_policy(
-    settings: AgentSettings,
-    robot: RobotInfo,
-    folder: Path,
-    info: PolicyInfo,
-    stop: threading.Event,
-    setup: Callable[[], None] = configure,
-) -> "PolicyProcess":
-    """Load this policy in a process of its own, where `setup` runs first. Raises PolicyError."""
-    from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
-
-    policy = settings.policy
-    options = PolicyOptions(
-        settings.control_hz,
-        policy.mode,
-        policy.device,
-        policy.precision,
-        policy.precision_limit,
-        policy.threads,
-        policy.compile,
-    )
-    wanted = Wanted(folder, info, robot, options)
-    return PolicyProcess.start(wanted, setup, stop.is_set, policy.load_limit_s)

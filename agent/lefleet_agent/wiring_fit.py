@@ -13,9 +13,10 @@ from lefleet_agent.episode import PolicyInfo, RobotInfo
 from lefleet_agent.fit import host, report
 from lefleet_agent.fit.measure import Amount, measure, observations
 from lefleet_agent.logs import configure_aside
-from lefleet_agent.occupied import ensure_free
+from lefleet_agent.occupied import arm_held
 from lefleet_agent.release import ReleaseStore
-from lefleet_agent.wiring import build_robot, start_policy
+from lefleet_agent.wiring import build_robot
+from lefleet_agent.wiring_policy import start_policy
 
 
 def fit_policy(
@@ -24,7 +25,13 @@ def fit_policy(
     """Load the active release, or the policy in `folder`, measure it and judge; the content of docs/fit-format.md.
     Raises OccupiedError, ReleaseError, PolicyError."""
     why = "a second policy would take the memory again, which may end the first, and its times would not be true"
-    ensure_free(settings.state_dir / "run", why)
+    with arm_held(settings.state_dir / "run", "fit", why):
+        return _fit(settings, folder, amount, progress, stop)
+
+
+def _fit(
+    settings: AgentSettings, folder: Path | None, amount: Amount, progress: Callable[[int], None], stop: threading.Event
+) -> dict[str, Any]:
     robot = build_robot(settings).info
     folder, info = _policy(settings, folder)
     available_bytes, begun_s = memory.available_bytes(), time.monotonic()

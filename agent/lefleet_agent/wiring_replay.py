@@ -17,7 +17,7 @@ from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, UnsafeActionError
 from lefleet_agent.episode import Action, EpisodeInfo, RobotInfo
-from lefleet_agent.occupied import ensure_free
+from lefleet_agent.occupied import arm_held
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.recorded import RecordedPolicy
 from lefleet_agent.recording.recorded import RecordedEpisode
@@ -55,10 +55,16 @@ def replay_episode(
 ) -> dict[str, Any]:
     """Play the episode on this robot; returns the report, of an interrupted one too.
     Raises OccupiedError, EpisodeFileError, ReplayError, RobotError."""
+    with arm_held(settings.state_dir / "run", "replay", "both would move the arm"):
+        return _replay(settings, path, wish, warn, stop)
+
+
+def _replay(
+    settings: AgentSettings, path: Path, wish: Wish, warn: Callable[[str], None], stop: threading.Event
+) -> dict[str, Any]:
     from lefleet_agent.recording.episode_file import read_episode
 
     run = settings.state_dir / "run"
-    ensure_free(run, "both would move the arm")
     episode = read_episode(path)
     # The loop, its limits and a simulator's physics go at the rate at which the actions are played.
     settings = settings.model_copy(update={"control_hz": episode.fps * wish.speed})

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 from sts3215 import Bus, Servo
 
-from lefleet_agent.config import So101Follower
+from lefleet_agent.config_robots import So101Follower
 from lefleet_agent.robots.lerobot import RealArm
 from lefleet_agent.wiring import build_arm
 
@@ -74,3 +74,11 @@ def eventually(condition: Callable[[], bool], limit_s: float = 5.0) -> bool:
             return False
         sleep(0.01)
     return True
+
+
+def told(config: Path) -> dict:
+    """What control says in the state folder beside this file of settings."""
+    try:
+        return json.loads((config.parent / "state" / "run" / "control.json").read_text())
+    except FileNotFoundError:
+        return {"state": "", "detail": ""}

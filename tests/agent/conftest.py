@@ -1,13 +1,17 @@
-"""What the tests of recording share: a robot's description, frames that it could have made, journals of them."""
+"""What tests of the agent share: a robot's description, frames that it could have made, journals of them; two emulated
+arms, and the commands at them."""
 
 import dataclasses
 import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from arm import Lab
 
 from lefleet_agent.episode import CameraImage, CameraInfo, EpisodeInfo, Frame, Observation, PolicyInfo, RobotInfo
 from lefleet_agent.recording.journal import JournalWriter, Picture
@@ -111,3 +115,47 @@ def make_journal(robot, ring, sink, make_info, make_frames, tmp_path) -> Callabl
         return writer.journal.path
 
     return make
+
+
+def port(lab: Lab) -> dict[str, str]:
+    return {"port": str(lab.bus.link), "calibration_id": "so101", "calibration_dir": str(lab.folder)}
+
+
+@pytest.fixture
+def follower(tmp_path) -> Iterator[Lab]:
+    with Lab.plugged(tmp_path / "follower") as lab:
+        yield lab
+
+
+@pytest.fixture
+def leader(tmp_path) -> Iterator[Lab]:
+    with Lab.plugged(tmp_path / "leader") as lab:
+        yield lab
+
+
+@pytest.fixture
+def config(tmp_path, follower, leader) -> Path:
+    path = tmp_path / "agent.yml"
+    settings = {
+        "robot_id": "robot-1",
+        "server_url": "http://127.0.0.1:9",
+        "state_dir": str(tmp_path / "state"),
+        "pause_s": 0,
+        "robot": {"type": "so101_follower", **port(follower)},
+        "leader": {"type": "so101_leader", "join_s": 0.3, **port(leader)},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    (tmp_path / "state").mkdir()
+    return path
+
+
+type Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def lefleet_agent(config, agent_command) -> Command:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*agent_command(*words), "--config", str(config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    return run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from arm import Lab, eventually
 
-from lefleet_agent.config import VideoCamera
+from lefleet_agent.config_robots import VideoCamera
 from lefleet_agent.robot import RobotError
 from lefleet_agent.robots.camera import CameraError, CameraThread, FakeCamera
 from lefleet_agent.robots.camera_opencv import OpenCvCamera, describe

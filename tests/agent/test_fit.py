@@ -15,6 +15,7 @@ from lefleet_agent.files import replace
 from lefleet_agent.fit import host, report
 from lefleet_agent.fit.measure import Amount, Timing, measure, observations
 from lefleet_agent.liveness import UNTIL
+from lefleet_agent.occupied import arm_held
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
 from lefleet_agent.policy import Computing, PolicyError
@@ -173,12 +174,19 @@ def test_without_a_policy_it_says_so(tmp_path, config, agent_command, words, sen
     assert done.returncode == 1 and sentence in done.stderr
 
 
-def test_it_is_refused_while_control_runs_and_while_control_hangs(tmp_path, config, agent_command):
+def test_it_is_refused_while_another_command_has_the_arm_and_not_for_what_control_last_said(
+    tmp_path, config, agent_command
+):
     run = tmp_path / "state" / "run"
     run.mkdir(parents=True)
-    for until_ns, word in ((time.monotonic_ns() + 10**12, "control is running (idle)"), (0, "no release is active")):
-        told = {"state": "idle", UNTIL: until_ns, "control_pid": os.getpid()}
-        replace(run / "control.json", json.dumps(told).encode())
+    told = {"state": "idle", UNTIL: time.monotonic_ns() + 10**12, "control_pid": os.getpid()}
+    replace(run / "control.json", json.dumps(told).encode())
+
+    def fit() -> subprocess.CompletedProcess[str]:
         command = agent_command("fit", "--config", config)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 1 and word in done.stderr
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    with arm_held(run, "run", ""):
+        refused = fit()
+    assert refused.returncode == 1 and "control is running (idle): a second policy" in refused.stderr
+    assert "no release is active" in fit().stderr

@@ -10,7 +10,8 @@ import pytest
 from arm import JOINTS, Lab, eventually
 from sts3215 import GOAL, OFFSET, RETURN_DELAY, TORQUE
 
-from lefleet_agent.config import AgentSettings, ConfigError, So101Leader
+from lefleet_agent.config import AgentSettings, ConfigError
+from lefleet_agent.config_robots import So101Leader
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.following import Following
 from lefleet_agent.leader import Leader, LeaderError

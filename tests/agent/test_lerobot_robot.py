@@ -12,7 +12,8 @@ import pytest
 from arm import JOINTS, Lab, eventually
 from sts3215 import D_GAIN, GOAL, I_GAIN, LOCK, MAX_TORQUE, OFFSET, P_GAIN, PHASE, TORQUE, TORQUE_LIMIT
 
-from lefleet_agent.config import AgentSettings, JointRange, LeRobotRobot
+from lefleet_agent.config import AgentSettings
+from lefleet_agent.config_robots import JointRange, LeRobotRobot
 from lefleet_agent.episode import Outcome
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.lerobot import RealArm

@@ -3,63 +3,18 @@
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import h5py
 import numpy as np
 import pytest
 import yaml
-from arm import Lab, eventually
+from arm import Lab, eventually, told
 from sts3215 import GOAL, TORQUE
 
 from lefleet_agent.requests import takeover
 
 STEP_DEGREES = 360 / 4095
-
-
-def port(lab: Lab) -> dict[str, str]:
-    return {"port": str(lab.bus.link), "calibration_id": "so101", "calibration_dir": str(lab.folder)}
-
-
-@pytest.fixture
-def follower(tmp_path) -> Iterator[Lab]:
-    with Lab.plugged(tmp_path / "follower") as lab:
-        yield lab
-
-
-@pytest.fixture
-def leader(tmp_path) -> Iterator[Lab]:
-    with Lab.plugged(tmp_path / "leader") as lab:
-        yield lab
-
-
-@pytest.fixture
-def config(tmp_path, follower, leader) -> Path:
-    path = tmp_path / "agent.yml"
-    settings = {
-        "robot_id": "robot-1",
-        "server_url": "http://127.0.0.1:9",
-        "state_dir": str(tmp_path / "state"),
-        "pause_s": 0,
-        "robot": {"type": "so101_follower", **port(follower)},
-        "leader": {"type": "so101_leader", "join_s": 0.3, **port(leader)},
-    }
-    path.write_text(yaml.safe_dump(settings))
-    (tmp_path / "state").mkdir()
-    return path
-
-
-type Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def lefleet_agent(config, agent_command) -> Command:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [*agent_command(*words), "--config", str(config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    return run
 
 
 @pytest.fixture
@@ -71,13 +26,6 @@ def recording(config, agent_command) -> Iterator[subprocess.Popen[bytes]]:
     process.wait(30)
 
 
-def told(config: Path) -> dict:
-    try:
-        return json.loads((config.parent / "state" / "run" / "control.json").read_text())
-    except FileNotFoundError:
-        return {"state": "", "detail": ""}
-
-
 def follows(follower: Lab, leader: Lab) -> bool:
     return all(abs(arm.position - leader.bus.servos[n].position) <= 3 for n, arm in follower.bus.servos.items())
 
@@ -86,7 +34,7 @@ def test_a_person_records_demonstrations(recording, config, lefleet_agent, follo
     assert eventually(lambda: told(config)["state"] == "resetting", 60)
     assert "lefleet-agent begin" in told(config)["detail"]
     refused = lefleet_agent("record")
-    assert refused.returncode == 1 and "control runs on this robot (it is resetting)" in refused.stderr
+    assert refused.returncode == 1 and "`lefleet-agent record` (process" in refused.stderr
     for number, outcome in enumerate(("success", "failure")):
         assert eventually(lambda: told(config)["state"] == "resetting", 20)
         leader.bus.servos[1].position = 2100 + 150 * number

@@ -1,10 +1,7 @@
 """Playing a recorded episode: read from a real file, held against the robot, and driven by the real loop."""
 
 import json
-import os
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,7 +12,6 @@ import pytest
 import yaml
 from arm import Lab
 
-from lefleet_agent import files
 from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
@@ -24,8 +20,6 @@ from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.episode import EpisodeInfo
-from lefleet_agent.liveness import UNTIL
-from lefleet_agent.occupied import OccupiedError, ensure_free
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.recorded import RecordedPolicy
 from lefleet_agent.recording.episode_file import build, read_episode
@@ -154,27 +148,6 @@ def test_stopping_ends_it_as_interrupted_and_an_emergency_stop_as_well(tmp_path)
 @pytest.fixture
 def settings(tmp_path) -> AgentSettings:
     return AgentSettings(robot_id="robot-1", server_url="http://127.0.0.1:9", state_dir=tmp_path / "state")
-
-
-def occupy(run: Path, pid: int, until_ns: int) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    values = {"state": "running", UNTIL: until_ns, "control_pid": pid}
-    files.replace(run / "control.json", json.dumps(values).encode())
-
-
-def test_it_is_refused_while_control_runs_and_while_it_hangs_but_not_for_a_number_of_anothers(tmp_path):
-    occupy(tmp_path, os.getpid(), time.monotonic_ns() + 10**12)
-    with pytest.raises(OccupiedError, match=r"running \(running\): both would move the arm"):
-        ensure_free(tmp_path, "both would move the arm")
-    occupy(tmp_path, os.getpid(), 0)
-    ensure_free(tmp_path, "both would move the arm")
-    hung = subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "run"],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-    with hung:
-        hung.stdout.readline()
-        occupy(tmp_path, hung.pid, 0)
-        with pytest.raises(OccupiedError, match="control hangs but still holds"):
-            ensure_free(tmp_path, "both would move the arm")
 
 
 def test_an_emergency_stop_and_ctrl_c_hold_the_arm_where_it_is_before_it_starts(robot_side):

@@ -12,7 +12,7 @@ from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.following import Following
 from lefleet_agent.control.loop import ControlLoop, Pace
-from lefleet_agent.control.operator import BEGIN, Operator
+from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import PersonPilot, PolicyPilot
 from lefleet_agent.control.reset import LeaderReset, NoReset, PoseReset, Reset
 from lefleet_agent.control.safety import Freshness, Limits
@@ -26,6 +26,7 @@ from lefleet_agent.release import ReleaseError
 from lefleet_agent.requests import Requests
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.fake import FakeLeader, FakeRobot
+from lefleet_agent.verdict import BEGIN, Verdict, Word, leave
 
 
 class Fleet:
@@ -289,6 +290,50 @@ def test_an_arm_that_cannot_be_reached_at_start_is_an_error_and_no_end():
     assert fleet.states[-2] == ("error", "no arm at /dev/so101_follower; plug it in") and not fleet.episodes
 
 
+def test_a_disk_that_is_gone_begins_no_episode_and_is_said_and_the_session_goes_on_when_it_is_back(tmp_path):
+    fleet = Fleet(rounds=4)
+    place = tmp_path / "state"
+    place.touch()  # no folder any more: whoever looks into it gets an error, as from a disk that died
+    fleet.asked_to_rest = Requests(place / "drain").asked_by
+
+    def back_after_two(images) -> bool:
+        fleet.previews += 1
+        assert not fleet.robot.sent
+        if fleet.previews == 2:
+            place.unlink()
+        return True
+
+    fleet.preview = back_after_two
+    fleet.run(pause_s=0)
+    errors = [detail for state, detail in fleet.states if state == "error"]
+    assert errors and "nobody can tell what people ask of this robot" in errors[0] and str(place) in errors[0]
+    assert fleet.episodes and fleet.ended == (Outcome.SUCCESS, False, "task done")
+
+
+def test_a_disk_that_dies_takes_no_emergency_stop_back(tmp_path):
+    fleet = Fleet()
+    place = tmp_path / "state"
+    fleet.estop = Requests(place / "estop")
+    fleet.park_pose = np.zeros(6, np.float32)
+    fleet.estop.request("operator")
+
+    def die(images) -> bool:
+        fleet.previews += 1
+        if place.is_dir():
+            (place / "estop" / "operator").unlink()
+            (place / "estop").rmdir()
+            place.rmdir()
+            place.touch()
+        if fleet.previews == 4:
+            fleet.stop.set()
+        return True
+
+    fleet.preview = die
+    fleet.run()
+    assert not fleet.robot.sent and not fleet.episodes
+    assert [state for state, _ in fleet.states][-1] == "stopped" and fleet.states[-2][0] == "estopped"
+
+
 def test_an_emergency_stop_begins_no_episode_and_parks_nothing_until_it_is_cleared(tmp_path):
     fleet = Fleet()
     fleet.estop = Requests(tmp_path / "estop")
@@ -383,6 +428,34 @@ def test_the_arm_follows_the_leader_until_a_person_begins_the_episode(tmp_path):
     waits = "follows the leader arm; `lefleet-agent begin` begins the episode"
     told = [detail for state, detail in fleet.states if state == "resetting"]
     assert told == [waits, f"holds still: the cable is out; then it {waits}", waits]
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        (Verdict(Word.SUCCESS), (Outcome.SUCCESS, False, "the operator ended it")),
+        (Verdict(Word.FAILURE, "at the keyboard"), (Outcome.FAILURE, False, "the operator ended it: at the keyboard")),
+        (Verdict(Word.REDO), (Outcome.UNKNOWN, True, "the operator ended it, to do it again")),
+        (Verdict(Word.FAILURE, "eve", "f" * 32), (Outcome.SUCCESS, False, "task done")),
+        ("nonsense", (Outcome.SUCCESS, False, "task done")),
+        ('{"word": 7}', (Outcome.SUCCESS, False, "task done")),
+    ],
+)
+def test_a_word_ends_the_episode_that_it_is_about_and_no_other(tmp_path, said, ended):
+    fleet, run = Fleet(), tmp_path / "run"
+    fleet.robot = FakeRobot(succeeds_after=20)
+    fleet.estop = Requests(tmp_path / "estop")
+    begin = fleet.begin
+
+    def say(info):
+        begin(info)
+        leave(run, said if isinstance(said, Verdict) else Verdict(Word.SUCCESS))
+        if isinstance(said, str):
+            (run / "verdict").write_text(said)
+
+    fleet.begin = say
+    fleet.run()
+    assert fleet.ended == ended and not (run / "verdict").exists()
 
 
 @pytest.mark.parametrize("who", ["drain", "estop", "stop"])

@@ -94,7 +94,6 @@ def test_what_was_cleared_here_does_not_come_back_with_the_next_answer_or_start(
         (200, b'{"estop": {"number": 9007199254740992, "wanted": false}}'),
         (302, b""),
         (401, b"{}"),
-        (404, b"{}"),
         (500, b'{"estop": {"number": 9, "wanted": false}}'),
     ],
 )
@@ -105,6 +104,18 @@ def test_a_strange_answer_releases_nothing(server, wishes, tmp_path, answer):
     with pytest.raises(ServerError):
         wishes()
     assert emergency_stop(tmp_path).asked_by() == ["dashboard"] and Obeyed(tmp_path).number() == 5
+
+
+def test_an_older_server_is_no_trouble_and_is_asked_seldom_and_releases_nothing(server, wishes, tmp_path, capsys):
+    server.say(5, True)
+    wishes()
+    server.answer = 404, b"{}"
+    assert wishes() == wishes() == 60
+    assert capsys.readouterr().out.count("knows no wishes") == 1
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+    server.say(6, False)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == []
 
 
 def test_a_server_that_is_gone_releases_nothing(wishes, server, tmp_path):

@@ -115,7 +115,7 @@ def connect(who: str, port: str, folder: Path) -> tuple[Callable[[], Any], Calla
     from arm import JOINTS
 
     if who == OURS:
-        from lefleet_agent.config import So101Follower
+        from lefleet_agent.config_robots import So101Follower
         from lefleet_agent.wiring import build_arm
 
         settings = So101Follower(type="so101_follower", port=port, calibration_id="so101", calibration_dir=folder)

@@ -10,14 +10,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lefleet_agent.files import replace
 from lefleet_agent.requests import Requests
+from lefleet_agent.stopping import Stop
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="LEFLEET_AGENT_CONFIG", help="The robot's settings, one YAML file.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 console = Console()
+
+
+def aside(sentence: str) -> None:
+    """For people only, beside what is printed for scripts."""
+    Console(stderr=True).print(sentence, highlight=False)
 
 
 def show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
@@ -40,15 +45,15 @@ def withdraw(asked: Requests, by: str) -> tuple[list[str], list[str]]:
     return [each for each in whose if asked.withdraw(each)], asked.asked_by()
 
 
-def leave_word(state_dir: Path, name: str, content: str = "") -> None:
-    """Tell control something for the episode that runs or is about to: see `lefleet_agent.control.operator`."""
-    run = state_dir / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    replace(run / name, content.encode())
-
-
 def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def stop_in_time() -> Stop:
+    """As `stop_on_signals`, for what drives an arm: the process ends within ten seconds of the signal."""
+    stop = Stop()
+    stop.on_signals()
     return stop

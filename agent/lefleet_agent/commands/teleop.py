@@ -1,14 +1,13 @@
 """The commands of a person at the leader arm."""
 
-import time
 from typing import Annotated
 
 import typer
 
-from lefleet_agent import liveness, requests
-from lefleet_agent.commands.common import Config, Json, leave_word, show, stop_on_signals, withdraw, word
+from lefleet_agent import requests
+from lefleet_agent.commands.common import Config, Json, aside, show, stop_in_time, withdraw, word
 from lefleet_agent.config import AgentSettings, ConfigError, load
-from lefleet_agent.robot import RobotError
+from lefleet_agent.verdict import begin_episode
 
 By = Annotated[str, typer.Option(help="Who takes the arm, such as a pedal; it is led until each handed back.")]
 
@@ -35,9 +34,7 @@ def handback(
 
 def begin(config: Config, as_json: Json = False) -> None:
     """Begin the episode for which the arm follows the leader arm (`reset: leader`, or `lefleet-agent record`)."""
-    from lefleet_agent.control.operator import BEGIN
-
-    leave_word(load(config).state_dir, BEGIN)
+    begin_episode(load(config).state_dir / "run")
     show({"begun": True}, as_json, "the episode begins")
 
 
@@ -48,16 +45,17 @@ def record(
     seconds: Annotated[float, typer.Option(min=0.1, help="Longest time of an episode.")] = 60.0,
 ) -> None:
     """Record demonstrations with the leader arm, without a policy; control must not run."""
+    from lefleet_agent import keyboard
     from lefleet_agent.wiring import build_session
 
     settings = load(config)
     _need_leader(settings)
-    running = liveness.health(settings.state_dir / "run", "control", time.monotonic_ns())
-    if running.alive:
-        raise RobotError(f"control runs on this robot (it is {running.state}) and holds the arm: stop it first")
     changes = {"task": task or settings.task, "episode_time_limit_s": seconds, "reset": "leader"}
     demonstrated = settings.model_copy(update=changes)
-    with build_session(demonstrated, stop_on_signals(), demonstrations=True, episodes=episodes) as session:
+    with (
+        build_session(demonstrated, stop_in_time(), demonstrations=True, episodes=episodes) as session,
+        keyboard.listening(settings.state_dir / "run", aside),
+    ):
         session.run()
 
 

@@ -7,9 +7,7 @@ from threading import Event
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.episode import Outcome
 from lefleet_agent.requests import Requests
-
-VERDICT = "verdict"
-BEGIN = "begin"
+from lefleet_agent.verdict import BEGIN, VERDICT, Verdict, Word, read
 
 
 class Operator:
@@ -21,16 +19,17 @@ class Operator:
         self._verdict = run / VERDICT
         self._begin = run / BEGIN
         self._stop = stop
+        self._asked_by: list[str] = []
+        self._episode_id = ""
 
     def emergency(self) -> str | None:
         """Why the arm must hold still now, or None."""
-        try:
-            who = self._emergency.asked_by()
-        except OSError:  # a disk that is gone takes no stop back, and gives none: the arm goes on
+        with contextlib.suppress(OSError):  # a disk that is gone takes no stop back, and gives none: as last seen
+            self._asked_by = self._emergency.asked_by()
+        if not self._asked_by:
             return None
-        if not who:
-            return None
-        return f"emergency stop, asked by {', '.join(who)}; `lefleet-agent estop --clear --by all` goes on"
+        who = ", ".join(self._asked_by)
+        return f"emergency stop, asked by {who}; `lefleet-agent estop --clear --by all` goes on"
 
     def wants(self) -> Ended | None:
         """How the running episode is to end at this tick, or None."""
@@ -38,9 +37,7 @@ class Operator:
             return Ended(Outcome.UNKNOWN, True, why, Cause.EMERGENCY)
         if self._stop.is_set():
             return Ended(Outcome.UNKNOWN, True, "stopped", Cause.STOPPED)
-        if self._verdict.exists() and (outcome := self._take_verdict()):
-            return Ended(outcome, False, "the operator ended it", Cause.OPERATOR)
-        return None
+        return self._take_verdict() if self._verdict.exists() else None
 
     def begins(self) -> bool:
         """Whether the episode is to begin that a person prepares; said once."""
@@ -56,10 +53,23 @@ class Operator:
             self._verdict.unlink(missing_ok=True)
             self._begin.unlink(missing_ok=True)
 
-    def _take_verdict(self) -> Outcome | None:
+    def watch(self, episode_id: str) -> None:
+        """The episode that runs from now on: what is said of another one ends nothing."""
+        self._episode_id = episode_id
+
+    def _take_verdict(self) -> Ended | None:
         try:
-            word = self._verdict.read_text().strip()
+            said = read(self._verdict.read_text())
             self._verdict.unlink(missing_ok=True)
-            return Outcome(word)
-        except (OSError, ValueError):
+        except (OSError, UnicodeDecodeError):
             return None
+        if said is None or said.episode_id not in ("", self._episode_id):
+            return None
+        return _ended(said)
+
+
+def _ended(said: Verdict) -> Ended:
+    reason = f"the operator ended it{f': {said.by}' if said.by else ''}"
+    if said.word is Word.REDO:
+        return Ended(Outcome.UNKNOWN, True, f"{reason}, to do it again", Cause.OPERATOR)
+    return Ended(Outcome(said.word), False, reason, Cause.OPERATOR)

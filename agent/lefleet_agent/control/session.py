@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 RETRY_S = 5.0
 PREVIEW_S = 0.5
+PARK_AT_STOP_S = 4.0
+"""Longest way to the park pose when the process is to end: the recorder needs what is left of ten seconds."""
 
 
 class Recorder(Protocol):
@@ -119,12 +121,18 @@ class Session:
         return self._settings.pause_s
 
     def _may_begin(self) -> bool:
-        """Whether nothing speaks against an episode; says what does."""
+        """Whether nothing speaks against an episode; says what does. Raises RecorderError when nobody can tell."""
         if why := self._operator.emergency():
             self._status(RobotState.ESTOPPED, why)
-        elif asked_by := self._around.asked_to_rest():
+            return False
+        try:
+            asked_by, led_by = self._around.asked_to_rest(), self._around.taken_over()
+        except OSError as error:
+            # A person may have asked for rest, and nothing could be recorded: the arm holds until the disk is back.
+            raise RecorderError(f"nobody can tell what people ask of this robot: {error}; look at its disk") from error
+        if asked_by:
             self._status(RobotState.DRAINED, f"asked by {', '.join(asked_by)}; `lefleet-agent resume` goes on")
-        elif led_by := self._around.taken_over():
+        elif led_by:
             self._status(RobotState.IDLE, f"in the hands of {', '.join(led_by)}; `lefleet-agent handback` goes on")
         elif not self._around.has_room():
             self._status(RobotState.SPOOL_FULL, "episodes that the server does not have yet fill the spool's budget")
@@ -138,6 +146,7 @@ class Session:
         gc.disable()
         try:
             info = self._info(seed)
+            self._operator.watch(info.episode_id)
             judge = self._robot.outcome if self._robot.info.simulated else None
             ended = self._loop.run(info, driver, self._settings.episode_time_limit_s, judge)
         finally:
@@ -196,9 +205,10 @@ class Session:
             return
         self._status(RobotState.PARKING)
         safety = self._settings.safety
+        limit_s = min(safety.park_limit_s, PARK_AT_STOP_S) if self._stop.is_set() else safety.park_limit_s
         try:
-            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, safety.park_limit_s):
-                log.warning("the arm did not reach its park pose", limit_s=safety.park_limit_s)
+            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, limit_s):
+                log.warning("the arm did not reach its park pose", limit_s=limit_s)
         except (RobotError, UnsafeActionError) as error:
             log.error("the arm stays where it is", error=str(error))
 
@@ -222,7 +232,12 @@ class Session:
         self._status(self._state, self._detail)
 
     def _wanted_to_rest(self) -> bool:
-        return bool(self._around.asked_to_rest() or self._operator.emergency())
+        if self._operator.emergency():
+            return True
+        try:
+            return bool(self._around.asked_to_rest())
+        except OSError:  # the look before the next episode says so, and begins none
+            return False
 
     def _next_seed(self) -> int:
         """Scenes count up from the setting, or from the clock, so that a restart does not repeat them."""

@@ -9,7 +9,7 @@ import time
 
 import structlog
 
-from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.api import ServerApi, UploadGone
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
 
@@ -19,6 +19,8 @@ WAIT_MAX_S = 25.0
 """Longest time that the server may keep a question: proxies on the way end what is silent for longer."""
 SETTLE_S = 1.0
 SETTLE_LOOKS = 6
+OLD_SERVER_S = 60.0
+"""Between questions to a server that has no such address."""
 
 
 class Wishes:
@@ -31,6 +33,7 @@ class Wishes:
         self._obeyed = obeyed
         self._wait_s = min(WAIT_MAX_S, timeout_s / 2)
         self._settling = 0
+        self._told_old = False
 
     @property
     def settling(self) -> bool:
@@ -47,7 +50,11 @@ class Wishes:
         until_s = time.monotonic() + wait_s
         self._settling = max(0, self._settling - 1)
         known = self._obeyed.number()
-        wish = self._api.wish(known, wait_s)
+        try:
+            wish = self._api.wish(known, wait_s)
+        except UploadGone as error:
+            return self._unknown_there(error)
+        self._told_old = False
         if wish.number <= known:
             return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
         self._settling = SETTLE_LOOKS
@@ -55,6 +62,13 @@ class Wishes:
         self._obeyed.keep(wish.number)  # last: what was not done is done again
         log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
         return 0.0
+
+    def _unknown_there(self, error: UploadGone) -> float:
+        """A server from before there were wishes: no trouble of this robot's, and it may be upgraded any time."""
+        if not self._told_old:
+            log.warning("this server knows no wishes: its dashboard stops no arm; upgrade it", error=str(error))
+        self._told_old = True
+        return OLD_SERVER_S
 
     def _obey(self, wanted: bool, known: int) -> None:
         if wanted:

@@ -11,7 +11,7 @@ os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
 import cv2
 import numpy as np
 
-from lefleet_agent.config import VideoCamera
+from lefleet_agent.config_robots import VideoCamera
 from lefleet_agent.episode import CameraInfo, Pixels
 from lefleet_agent.robots.camera import CameraError, Shot
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from lefleet_agent.config import So101Follower
+from lefleet_agent.config_robots import So101Follower
 from lefleet_agent.robot import RobotError
 from lefleet_agent.robots.feetech_bus import alarm, health, missing, motor, patiently, read, silent, write
 from lefleet_agent.robots.motor_scale import MotorScale

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from lefleet_agent.config import LeRobotRobot
+from lefleet_agent.config_robots import LeRobotRobot
 from lefleet_agent.episode import Action, CameraImage, CameraInfo, Floats, MotorHealth
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.driver import ArmDescription, BusFault

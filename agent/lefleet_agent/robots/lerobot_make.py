@@ -12,7 +12,7 @@ import structlog
 from lerobot.robots import RobotConfig, make_robot_from_config
 from lerobot.utils.import_utils import register_third_party_plugins
 
-from lefleet_agent.config import LeRobotRobot, So101Follower
+from lefleet_agent.config_robots import LeRobotRobot, So101Follower
 from lefleet_agent.robot import RobotError
 from lefleet_agent.robots.motor_scale import MotorScale
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from lefleet_agent.config import So101Follower
+from lefleet_agent.config_robots import So101Follower
 from lefleet_agent.episode import Action, CameraImage, Floats, MotorHealth
 from lefleet_agent.robot import RobotDisconnected
 from lefleet_agent.robots.driver import ArmDescription, BusFault

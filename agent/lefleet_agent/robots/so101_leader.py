@@ -5,7 +5,7 @@ from typing import Any
 
 from lerobot.teleoperators.so_leader import SO101Leader, SO101LeaderConfig
 
-from lefleet_agent.config import So101Leader
+from lefleet_agent.config_robots import So101Leader
 from lefleet_agent.episode import Floats
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.feetech_bus import (
