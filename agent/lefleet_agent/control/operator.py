@@ -1,4 +1,5 @@
-"""What a person may ask of control: an emergency stop, an episode's beginning, its end with its outcome."""
+"""What a person may ask of control: an emergency stop, an episode's beginning, its end with its outcome,
+the seconds before now."""
 
 import contextlib
 from pathlib import Path
@@ -10,16 +11,18 @@ from lefleet_agent.requests import Requests
 
 VERDICT = "verdict"
 BEGIN = "begin"
+MOMENT = "moment"
 
 
 class Operator:
     """Asked at every tick: two looks at what the kernel has at hand, some microseconds."""
 
     def __init__(self, emergency: Requests, run: Path, stop: Event) -> None:
-        """`stop`: the process is to end. `run`: the folder where `lefleet-agent outcome` and `begin` leave a word."""
+        """`stop`: the process is to end. `run`: where `lefleet-agent outcome`, `begin` and `save-moment` leave a word."""
         self._emergency = emergency
         self._verdict = run / VERDICT
         self._begin = run / BEGIN
+        self._moment = run / MOMENT
         self._stop = stop
 
     def emergency(self) -> str | None:
@@ -49,6 +52,15 @@ class Operator:
         except OSError:
             return False
         return True
+
+    def moment(self) -> str | None:
+        """What somebody calls the seconds that are to be saved; said once."""
+        try:
+            word = self._moment.read_text(errors="replace").strip()
+            self._moment.unlink()
+        except OSError:
+            return None
+        return word or "saved by hand"
 
     def forget(self) -> None:
         """Drop words that were meant for an episode that is over."""
