@@ -18,7 +18,7 @@ class Operator:
     """Asked at every tick: two looks at what the kernel has at hand, some microseconds."""
 
     def __init__(self, emergency: Requests, run: Path, stop: Event) -> None:
-        """`stop`: the process is to end. `run`: where `lefleet-agent outcome`, `begin` and `save-moment` leave a word."""
+        """`stop`: the process is to end. `run`: where `lefleet-agent outcome`, `begin`, `save-moment` leave a word."""
         self._emergency = emergency
         self._verdict = run / VERDICT
         self._begin = run / BEGIN
