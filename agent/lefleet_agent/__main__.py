@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit, replay, rest, teleop
+from lefleet_agent.commands import fit, moment, replay, rest, teleop
 from lefleet_agent.commands.common import Config, Json, aside, console, stop_in_time, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
@@ -174,6 +174,7 @@ def doctor(config: Config, as_json: Json = False) -> None:
 
 app.command("fit")(fit.fit)
 app.command("replay")(replay.replay)
+app.command("save-moment")(moment.save_moment)
 
 
 @app.command()

@@ -13,6 +13,8 @@ from lefleet_agent.files import replace
 VERDICT = "verdict"
 BEGIN = "begin"
 """Left empty: the episode begins that waits for it."""
+MOMENT = "moment"
+"""Holds what somebody calls the seconds before now, which are to be saved."""
 
 
 class Word(StrEnum):
@@ -44,6 +46,12 @@ def begin_episode(run: Path) -> None:
     """The episode begins that waits for a person. Raises OSError."""
     run.mkdir(parents=True, exist_ok=True)
     replace(run / BEGIN, b"")
+
+
+def save_moment(run: Path, name: str) -> None:
+    """Control saves what it kept from before this moment. Raises OSError."""
+    run.mkdir(parents=True, exist_ok=True)
+    replace(run / MOMENT, name.encode())
 
 
 def read(text: str) -> Verdict | None:

@@ -14,7 +14,7 @@ import yaml
 from arm import Lab
 
 from lefleet_agent.episode import CameraImage, CameraInfo, EpisodeInfo, Frame, Observation, PolicyInfo, RobotInfo
-from lefleet_agent.recording.journal import JournalWriter, Picture
+from lefleet_agent.recording.journal import JournalWriter, Notes, Picture
 from lefleet_agent.recording.messages import EpisodeEnd
 from lefleet_agent.recording.ring import Ring
 from lefleet_agent.recording.sink import Sink
@@ -85,7 +85,13 @@ def sink(robot, ring) -> Iterator[Sink]:
 
 
 @pytest.fixture
-def make_journal(robot, ring, sink, make_info, make_frames, tmp_path) -> Callable[..., Path]:
+def notes() -> dict[Path, Notes]:
+    """What the writer of each journal that `make_journal` made remembers of it."""
+    return {}
+
+
+@pytest.fixture
+def make_journal(robot, ring, sink, make_info, make_frames, tmp_path, notes) -> Callable[..., Path]:
     """Write a journal through the sink and the ring, as the recorder would, and leave it unlocked."""
     from lefleet_agent.recording.recorder import encode
 
@@ -112,6 +118,7 @@ def make_journal(robot, ring, sink, make_info, make_frames, tmp_path) -> Callabl
             writer.end(end)
         writer.sync()
         writer.journal.close()
+        notes[writer.journal.path] = writer.notes
         return writer.journal.path
 
     return make

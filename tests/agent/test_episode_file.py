@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import re
 import resource
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from lefleet_agent.episode import CameraImage, Outcome
 from lefleet_agent.recording import episode_file
-from lefleet_agent.recording.episode_file import NothingRecordedError
+from lefleet_agent.recording.contents import NothingRecordedError, noted
 from lefleet_agent.recording.messages import EpisodeEnd
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "episode-format.md"
@@ -376,3 +377,11 @@ def test_the_documented_way_to_the_corrections_finds_them(make_journal, make_fra
     exec(example, names)  # noqa: S102 - our own page
     assert names["stretches"] == [(2, 4), (7, 9)]
     assert [len(each) for each in names["corrections"]] == [2, 2]
+
+
+def test_what_its_writer_remembers_makes_the_same_file_as_reading_the_journal(make_journal, notes, tmp_path):
+    journal = make_journal(TICKS, end=END)
+    remembered = tmp_path / "remembered.h5"
+    digest = episode_file.write(journal, remembered, noted(notes[journal], END))
+    assert remembered.read_bytes() == build(journal).read_bytes()
+    assert digest == hashlib.sha256(remembered.read_bytes()).hexdigest()

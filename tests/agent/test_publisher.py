@@ -10,7 +10,7 @@ import pytest
 from lefleet_agent.episode import Outcome
 from lefleet_agent.recording import journal
 from lefleet_agent.recording.messages import EpisodeEnd
-from lefleet_agent.recording.publisher import Publisher, publish
+from lefleet_agent.recording.publisher import Job, Publisher, publish
 from lefleet_agent.spool import Spool, State
 
 END = EpisodeEnd(Outcome.FAILURE, False, "time limit", frames_dropped=0, ended_wall_ns=1_700_000_001_000_000_000)
@@ -19,10 +19,10 @@ KILLED_AFTER = """
 import os, signal, sys
 from pathlib import Path
 from lefleet_agent.recording import journal
-from lefleet_agent.recording.publisher import publish
+from lefleet_agent.recording.publisher import Job, publish
 from lefleet_agent.spool import Spool
 locked = journal.lock(Path(sys.argv[1]))
-for step in publish(locked, Spool(Path(sys.argv[2])), None, print):
+for step in publish(Job(locked), Spool(Path(sys.argv[2])), print):
     if step == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -55,7 +55,7 @@ ONE_EPISODE = [".h5", ".sqlite3", ".sqlite3-shm", ".sqlite3-wal"]
 def test_a_journal_becomes_an_episode_and_goes(make_journal, spool, tmp_path):
     path = make_journal(6, end=END)
     locked = journal.lock(path)
-    steps = list(publish(locked, spool, None, lambda outcome: None))
+    steps = list(publish(Job(locked), spool, lambda outcome: None))
     assert steps == ["built", "published", "indexed", "journal deleted"]
     episode = spool.next_waiting()
     assert episode.episode_id == path.stem

@@ -53,6 +53,8 @@ class Fleet:
         self.asked_to_rest: Callable[[], list[str]] = list
         self.frames = 0
         self.previews = 0
+        self.watched = 0
+        self.saved: list[tuple[str, EpisodeInfo]] = []
 
     # the release store
     def active_digest(self) -> str:
@@ -80,6 +82,14 @@ class Fleet:
 
     def preview(self, images) -> bool:
         self.previews += 1
+        return True
+
+    def watch(self, frame: Frame) -> bool:
+        self.watched += 1
+        return True
+
+    def save_before(self, event: str, info: EpisodeInfo) -> bool:
+        self.saved.append((event, info))
         return True
 
     def begin(self, info: EpisodeInfo) -> None:
@@ -351,6 +361,52 @@ def test_an_emergency_stop_begins_no_episode_and_parks_nothing_until_it_is_clear
     fleet.run()
     names = [state for state, _ in fleet.states]
     assert names.index("estopped") < names.index("running") and len(fleet.episodes) == 1
+
+
+@pytest.mark.parametrize("kept_s", [0, 1])
+def test_what_is_seen_between_episodes_is_kept_only_where_it_is_to_be(kept_s):
+    fleet = Fleet(rounds=2)
+    fleet.run(pause_s=0.2, recording={"before_event_s": kept_s})
+    assert (fleet.watched > 0, fleet.previews > 0) == (bool(kept_s), not kept_s)
+    assert not fleet.saved
+
+
+def test_an_emergency_stop_in_an_episode_is_saved_by_the_episode_alone(tmp_path):
+    fleet = Fleet(rounds=1)
+    fleet.estop = Requests(tmp_path / "estop")
+    fleet.robot = FakeRobot(succeeds_after=10**6)
+    add = fleet.add
+
+    def press(frame: Frame) -> bool:
+        fleet.estop.request("operator")
+        return add(frame)
+
+    fleet.add = press
+    fleet.run(pause_s=0.2, recording={"before_event_s": 1})
+    assert fleet.ended[1]
+    assert not fleet.saved
+
+
+def test_an_arm_that_fails_between_episodes_has_its_last_seconds_saved_once():
+    class Breaks(FakeRobot):
+        broken = False
+
+        def observe(self):
+            if self.broken:
+                raise RobotError("the bus is silent")
+            return super().observe()
+
+    fleet = Fleet(rounds=2)
+    robot = fleet.robot = Breaks(succeeds_after=2)
+
+    def break_it(frame: Frame) -> bool:
+        robot.broken = True
+        return True
+
+    fleet.watch = break_it
+    fleet.run(pause_s=0.2, recording={"before_event_s": 1})
+    assert [event for event, _ in fleet.saved] == ["fault: the bus is silent"]
+    assert fleet.saved[0][1].policy is None
 
 
 def test_after_a_policys_failure_the_arm_is_parked_and_the_policy_loaded_anew():

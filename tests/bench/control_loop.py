@@ -30,12 +30,13 @@ from lefleet_agent.requests import emergency_stop
 NAME = "control_loop"
 RATES_HZ = (30, 50)
 P99, MAX = Column("p99_ms", "lateness p99 ms", 2), Column("max_ms", "lateness max ms", 2)
+LATE = Column("late", "late ticks", 0)
 COLUMNS = (
     Column("hz", "rate held Hz", 2),
     Column("p50_ms", "lateness p50 ms", 2),
     P99,
     MAX,
-    Column("late", "late ticks", 0),
+    LATE,
     Column("add_p99_ms", "handing over p99 ms", 2),
     Column("ticks", "ticks", 0),
     Column("lost", "frames lost", 0),
@@ -72,7 +73,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
             comparison
             for hz in RATES_HZ
             for way in (RECORDING, STALLS)
-            for column in (P99, MAX)
+            for column in (LATE, P99, MAX)
             for comparison in compare(
                 title(hz, way), rows, title(hz, way), title(hz, NOT_RECORDING), column, lower_is_better=True
             )

@@ -1,4 +1,5 @@
-"""What a person may ask of control: an emergency stop, an episode's beginning, its end with its outcome."""
+"""What a person may ask of control: an emergency stop, an episode's beginning, its end with its outcome,
+the seconds before now."""
 
 import contextlib
 from pathlib import Path
@@ -7,17 +8,18 @@ from threading import Event
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.episode import Outcome
 from lefleet_agent.requests import Requests
-from lefleet_agent.verdict import BEGIN, VERDICT, Verdict, Word, read
+from lefleet_agent.verdict import BEGIN, MOMENT, VERDICT, Verdict, Word, read
 
 
 class Operator:
     """Asked at every tick: two looks at what the kernel has at hand, some microseconds."""
 
     def __init__(self, emergency: Requests, run: Path, stop: Event) -> None:
-        """`stop`: the process is to end. `run`: the folder where `lefleet-agent outcome` and `begin` leave a word."""
+        """`stop`: the process is to end. `run`: where `lefleet-agent outcome`, `begin`, `save-moment` leave a word."""
         self._emergency = emergency
         self._verdict = run / VERDICT
         self._begin = run / BEGIN
+        self._moment = run / MOMENT
         self._stop = stop
         self._asked_by: list[str] = []
         self._episode_id = ""
@@ -46,6 +48,15 @@ class Operator:
         except OSError:
             return False
         return True
+
+    def moment(self) -> str | None:
+        """What somebody calls the seconds that are to be saved; said once."""
+        try:
+            word = self._moment.read_text(errors="replace").strip()
+            self._moment.unlink()
+        except OSError:
+            return None
+        return word or "saved by hand"
 
     def forget(self) -> None:
         """Drop words that were meant for an episode that is over."""

@@ -4,7 +4,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.loop import ControlLoop
+from lefleet_agent.control.moments import Moments, Watcher
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import Pilot
 from lefleet_agent.control.reset import NoReset, Reset
@@ -33,7 +34,7 @@ PARK_AT_STOP_S = 4.0
 """Longest way to the park pose when the process is to end: the recorder needs what is left of ten seconds."""
 
 
-class Recorder(Protocol):
+class Recorder(Watcher, Protocol):
     """What the session needs of the recorder beyond single frames."""
 
     def ensure_alive(self) -> None:
@@ -83,6 +84,9 @@ class Session:
         self._around = around
         self._settings = settings
         self._stop = stop
+        self._moments: Moments | None = None
+        if settings.recording.before_event_s:
+            self._moments = Moments(recorder, operator, around.taken_over, self._no_policys)
         self._connected = False
         self._seed = settings.seed
         self._left = around.episodes
@@ -151,6 +155,8 @@ class Session:
             ended = self._loop.run(info, driver, self._settings.episode_time_limit_s, judge)
         finally:
             gc.enable()
+            if self._moments:
+                self._moments.forget()
         log.info("episode ended", outcome=ended.outcome, interrupted=ended.interrupted, reason=ended.reason, seed=seed)
         return ended
 
@@ -162,6 +168,8 @@ class Session:
 
     def _while_led(self, seen: Observation, why: str) -> bool:
         """Signs of life while a person leads the arm to the start; True when something else is wanted."""
+        if self._moments:
+            self._moments.see(seen)
         if time.monotonic() - self._told_s < PREVIEW_S:
             return False
         self._told_s = time.monotonic()
@@ -217,18 +225,28 @@ class Session:
         until_s = time.monotonic() + seconds
         while not self._stop.is_set() and (left_s := until_s - time.monotonic()) > 0:
             if self._state not in (RobotState.DRAINED, RobotState.ESTOPPED) and self._wanted_to_rest():
+                if self._moments:
+                    self._show()
                 return
             self._show()
-            self._stop.wait(min(PREVIEW_S, left_s))
+            self._stop.wait(min(1 / self._settings.control_hz if self._moments else PREVIEW_S, left_s))
 
     def _show(self) -> None:
         """Live pictures, or another sign of life."""
         try:
             if self._connected:
-                self._recorder.preview(self._robot.observe().images)
+                seen = self._robot.observe()
+                # A spool that is full takes no saved seconds either.
+                if self._moments and self._state is not RobotState.SPOOL_FULL:
+                    self._moments.see(seen)
+                else:
+                    self._recorder.preview(seen.images)
                 return
         except RobotError as error:
             log.warning("no live picture", error=str(error))
+            if self._moments:
+                self._moments.fault(str(error))
+                self._stop.wait(PREVIEW_S)
         self._status(self._state, self._detail)
 
     def _wanted_to_rest(self) -> bool:
@@ -258,6 +276,9 @@ class Session:
             started_monotonic_ns=time.monotonic_ns(),
             seed=seed,
         )
+
+    def _no_policys(self) -> EpisodeInfo:
+        return replace(self._info(0), policy=None, seed=None)
 
     def _status(self, state: RobotState, detail: str = "") -> None:
         self._state, self._detail = state, detail

@@ -40,6 +40,13 @@ class HealthTeller:
         self._tell_if_due()
         return self._recorder.preview(images)
 
+    def watch(self, frame: Frame) -> bool:
+        self._tell_if_due()
+        return self._recorder.watch(frame)
+
+    def save_before(self, event: str, info: EpisodeInfo) -> bool:
+        return self._recorder.save_before(event, info)
+
     def status(self, values: Mapping[str, object]) -> bool:
         return self._recorder.status({**values, "arm": asdict(self._health())})
 

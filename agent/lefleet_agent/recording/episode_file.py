@@ -9,37 +9,25 @@ HDF5 crashes the process (h5py 3.16: SIGSEGV some time after a write failed whil
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from lefleet_agent.episode import EpisodeInfo, Outcome
+from lefleet_agent.episode import Outcome
 from lefleet_agent.files import fsync_folder
-from lefleet_agent.recording.journal import JournalReader, Picture
+from lefleet_agent.recording.contents import Array, Contents, columns, hz_held, scanned, stretches
 from lefleet_agent.recording.messages import EpisodeEnd
 from lefleet_agent.recording.recorded import EpisodeFileError, RecordedEpisode
-from lefleet_agent.recording.structure import Structure
-from lefleet_agent.recording.ticks import decode
+from lefleet_agent.recording.structure import HashedWriter, Structure
 
 FORMAT = "1"
 SUFFIX = ".h5"
-_ROWS = 8  # of pictures that are written at once: less than a megabyte
+_ROWS = 4  # of pictures that are written at once: what is read is hashed and written while the cache has it
 
-type Array = npt.NDArray[np.generic]
 type Attribute = str | bool | int | float | Array
-
-
-class NothingRecordedError(Exception):
-    """The journal holds no tick: there is no episode to make."""
-
-    def __init__(self, message: str, damaged: bool) -> None:
-        super().__init__(message)
-        self.damaged = damaged
-        """Whether it holds bytes that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +41,35 @@ class EpisodeSummary:
     interventions: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """A journal's reading: all but the pictures themselves, of which it says where they lie (250 bytes a tick)."""
+def build(journal: Path, part: Path, otherwise: EpisodeEnd | None = None) -> str:
+    """Write the episode file of this journal, not yet published, and sync it; returns its SHA-256, in hexadecimal.
+    `otherwise` as in `contents.scanned`, which checks the whole journal first.
 
-    info: EpisodeInfo
-    end: EpisodeEnd
-    ticks: npt.NDArray[np.void]
-    image_bytes: npt.NDArray[np.uint32]
-    """Shape (ticks, cameras); 0 where a camera had no picture yet."""
-    image_starts: npt.NDArray[np.int64]
-    """Shape (ticks, cameras): the byte of the journal at which the picture begins."""
-
-
-def build(journal: Path, part: Path, otherwise: EpisodeEnd | None = None) -> None:
-    """Write the episode file, not yet published, and sync it. `otherwise` is the end of a journal that has none;
-    without it such a journal is one that a crash cut off.
-
-    Checks the whole journal, then copies its pictures. Raises NothingRecordedError, OSError; then `part` is gone.
+    Raises NothingRecordedError, OSError; then `part` is gone.
     """
-    contents = _scan(journal, otherwise)
+    return write(journal, part, scanned(journal, otherwise))
+
+
+def write(journal: Path, part: Path, contents: Contents) -> str:
+    """As `build`, of contents that are known. The file is written from its first byte to its last, and hashed on the
+    way: neither it nor the journal's checksums are read again."""
     structure, places = _create(contents)
     try:
-        with part.open("w+b", buffering=0) as file:
-            fd = file.fileno()
+        with part.open("w+b", buffering=0) as file, journal.open("rb", buffering=0) as source:
             # A disk too full is found here, not in the middle.
-            os.posix_fallocate(fd, 0, structure.size)
-            for offset, data in structure.writes:
-                _write(fd, data, offset)
-            for name, column in _columns(contents).items():
-                _write(fd, np.ascontiguousarray(column).tobytes(), places[name])
-            _write_pictures(fd, journal, contents, places)
-            os.fsync(fd)
+            os.posix_fallocate(file.fileno(), 0, structure.size)
+            writer = HashedWriter(file.fileno())
+            data = _columns(contents) | _pictures(source.fileno(), contents)
+            for name, place in sorted(places.items(), key=lambda item: item[1]):
+                writer.write(structure.between(writer.size, place))
+                for piece in data[name]:
+                    writer.write(piece)
+            writer.write(structure.between(writer.size, structure.size))
+            os.fsync(file.fileno())
     except OSError:
         part.unlink(missing_ok=True)
         raise
+    return writer.sha256
 
 
 def publish(part: Path, final: Path) -> None:
@@ -132,84 +114,9 @@ def read_episode(path: Path) -> RecordedEpisode:
         raise EpisodeFileError(f"{path}: no episode file as docs/episode-format.md has it: {error}") from error
 
 
-def _scan(journal: Path, otherwise: EpisodeEnd | None) -> _Contents:
-    info: EpisodeInfo | None = None
-    end: EpisodeEnd | None = None
-    raw = bytearray()
-    seen: list[list[tuple[int, int]]] = []
-    reader = JournalReader(journal)
-    current: list[tuple[int, int]] = []
-    for entry in reader:
-        if isinstance(entry, EpisodeInfo):
-            info = entry
-            current = [(0, 0)] * len(info.robot.cameras)
-        elif isinstance(entry, Picture):
-            current[entry.camera] = (len(entry.jpeg), entry.start_byte)
-        elif isinstance(entry, EpisodeEnd):
-            end = entry
-        else:
-            raw += entry
-            seen.append(list(current))
-    if info is None or not seen:
-        why = reader.damage or "the episode ended before its first"
-        raise NothingRecordedError(f"{journal.name} holds no tick: {why}", damaged=reader.damage is not None)
-    ticks = decode(bytes(raw), reader.tick_layout, info.robot)
-    end = end or otherwise or _cut_off(int(ticks[-1]["dropped"]), reader.damage)
-    places = np.array(seen, np.int64).reshape(len(seen), -1, 2)
-    image_bytes = places[..., 0].astype(np.uint32) * ticks["images"]["seen"]
-    return _Contents(info, end, ticks, image_bytes, places[..., 1])
-
-
-def _cut_off(dropped: int, damage: str | None) -> EpisodeEnd:
-    detail = f" (journal {damage})" if damage else ""
-    return EpisodeEnd(Outcome.UNKNOWN, True, f"recovered after a crash{detail}", frames_dropped=dropped)
-
-
-def _columns(contents: _Contents) -> dict[str, Array]:
-    """Every dataset but the pictures, by path."""
-    ticks, images = contents.ticks, contents.ticks["images"]
-    columns: dict[str, Array] = {
-        "/action": ticks["sent"],
-        "/action_requested": ticks["requested"],
-        "/observations/qpos": ticks["joints"],
-        "/observations/qvel": _velocity(ticks),
-        "/held": ticks["held"],
-        "/intervention": ticks["intervention"],
-        "/time/inference_ns": ticks["inference_ns"],
-        "/time/lateness_ns": ticks["lateness_ns"],
-        "/time/monotonic_ns": ticks["tick_monotonic_ns"],
-        "/time/observed_ns": ticks["observed_ns"],
-        "/time/preprocess_ns": ticks["preprocess_ns"],
-        "/time/read_ns": ticks["read_ns"],
-        "/time/read_monotonic_ns": ticks["read_monotonic_ns"],
-        "/time/send_ns": ticks["send_ns"],
-        "/time/wall_ns": ticks["tick_wall_ns"],
-    }
-    if contents.info.robot.environment_size:
-        columns["/observations/environment"] = ticks["environment"]
-    if contents.info.robot.cameras:
-        columns["/compress_len"] = contents.image_bytes.T.astype("<f4")
-    for index, camera in enumerate(contents.info.robot.cameras):
-        columns[f"/observations/image_bytes/{camera}"] = contents.image_bytes[:, index].astype("<u4")
-        columns[f"/observations/image_seq/{camera}"] = images["seq"][:, index]
-        columns[f"/observations/image_monotonic_ns/{camera}"] = images["taken_monotonic_ns"][:, index]
-        columns[f"/observations/image_wall_ns/{camera}"] = images["taken_wall_ns"][:, index]
-    return columns
-
-
-def _velocity(ticks: npt.NDArray[np.void]) -> Array:
-    """Difference quotient of the joints to the tick before, a second; no sensor. ALOHA's readers ask for it."""
-    velocity = np.zeros(ticks["joints"].shape, "f8")
-    seconds = np.diff(ticks["read_monotonic_ns"])[:, np.newaxis] * 1e-9
-    with np.errstate(all="ignore"):  # a robot that reads inf or NaN is recorded as it is
-        moved = np.diff(ticks["joints"].astype("f8"), axis=0)
-        np.divide(moved, seconds, out=velocity[1:], where=seconds > 0)
-        return velocity.astype("<f4")
-
-
-def _create(contents: _Contents) -> tuple[Structure, dict[str, int]]:
+def _create(contents: Contents) -> tuple[Structure, dict[str, int]]:
     """The file without the data, and the byte at which each dataset begins."""
-    shapes = {name: (column.dtype, column.shape) for name, column in _columns(contents).items()}
+    shapes = {name: (column.dtype, column.shape) for name, column in columns(contents).items()}
     rows = len(contents.ticks)
     for index, camera in enumerate(contents.info.robot.cameras):
         width = max(1, int(contents.image_bytes[:, index].max()))
@@ -234,7 +141,7 @@ def _dataset(file: h5py.File, name: str, dtype: np.dtype[np.generic], shape: tup
     return int(dataset.get_offset())
 
 
-def _attributes(contents: _Contents) -> dict[str, Attribute]:
+def _attributes(contents: Contents) -> dict[str, Attribute]:
     info, end, ticks = contents.info, contents.end, contents.ticks
     robot, policy = info.robot, info.policy
     attributes: dict[str, Attribute] = {
@@ -257,7 +164,7 @@ def _attributes(contents: _Contents) -> dict[str, Attribute]:
         "policy_files": json.dumps(policy.files if policy else {}),
         "agent_version": info.agent_version,
         "fps": float(info.fps),
-        "control_hz_held": _hz_held(ticks),
+        "control_hz_held": hz_held(ticks),
         "started_wall_ns": info.started_wall_ns,
         "ended_wall_ns": end.ended_wall_ns or int(ticks[-1]["tick_wall_ns"]),
         "outcome": str(end.outcome),
@@ -265,7 +172,7 @@ def _attributes(contents: _Contents) -> dict[str, Attribute]:
         "end_reason": end.reason,
         "frames": len(ticks),
         "frames_dropped": end.frames_dropped,
-        "interventions": _stretches(ticks["intervention"]),
+        "interventions": stretches(ticks["intervention"]),
         "extra": json.dumps(info.extra),
     }
     if info.seed is not None:
@@ -277,39 +184,29 @@ def _strings(values: Iterable[str]) -> Array:
     return np.array(list(values), h5py.string_dtype())
 
 
-def _stretches(marked: npt.NDArray[np.generic]) -> int:
-    """How many unbroken runs of marked ticks there are."""
-    return int((np.diff(marked.astype(np.int8), prepend=0) == 1).sum())
+def _columns(contents: Contents) -> dict[str, Iterator[bytes]]:
+    return {name: iter([np.ascontiguousarray(column).tobytes()]) for name, column in columns(contents).items()}
 
 
-def _hz_held(ticks: npt.NDArray[np.void]) -> float:
-    """Control ticks a second from the first recorded to the last, the dropped ones counted; 0 for a single tick."""
-    first, last = ticks[0], ticks[-1]
-    seconds = (int(last["tick_monotonic_ns"]) - int(first["tick_monotonic_ns"])) * 1e-9
-    return (int(last["number"]) - int(first["number"])) / seconds if seconds > 0 else 0.0
+def _pictures(journal: int, contents: Contents) -> dict[str, Iterator[memoryview]]:
+    return {
+        f"/observations/images/{camera}": _rows(
+            journal, contents.image_bytes[:, index].tolist(), contents.image_starts[:, index].tolist()
+        )
+        for index, camera in enumerate(contents.info.robot.cameras)
+    }
 
 
-def _write(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _write_pictures(fd: int, journal: Path, contents: _Contents, places: dict[str, int]) -> None:
+def _rows(journal: int, lengths: list[int], starts: list[int]) -> Iterator[memoryview]:
     """Row t of a camera: the picture seen at tick t, the rest of the row zero. A few rows at a time."""
-    with journal.open("rb", buffering=0) as source:
-        for index, camera in enumerate(contents.info.robot.cameras):
-            lengths, starts = contents.image_bytes[:, index].tolist(), contents.image_starts[:, index].tolist()
-            width = max(1, *lengths)
-            rows = memoryview(bytearray(_ROWS * width))
-            for first in range(0, len(lengths), _ROWS):
-                part = list(zip(lengths[first : first + _ROWS], starts[first : first + _ROWS], strict=True))
-                for row, (length, start) in enumerate(part):
-                    _read(source.fileno(), rows[row * width :][:length], start)
-                    rows[row * width + length : (row + 1) * width] = bytes(width - length)
-                place = places[f"/observations/images/{camera}"] + first * width
-                _write(fd, rows[: len(part) * width], place)
+    width = max(1, *lengths)
+    rows = memoryview(bytearray(_ROWS * width))
+    for first in range(0, len(lengths), _ROWS):
+        part = list(zip(lengths[first : first + _ROWS], starts[first : first + _ROWS], strict=True))
+        for row, (length, start) in enumerate(part):
+            _read(journal, rows[row * width :][:length], start)
+            rows[row * width + length : (row + 1) * width] = bytes(width - length)
+        yield rows[: len(part) * width]
 
 
 def _read(fd: int, into: memoryview, offset: int) -> None:

@@ -9,8 +9,9 @@ is the picture's number, and it lies in the chunk of the first tick that saw it)
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -88,11 +89,34 @@ def remove_unborn(folder: Path) -> None:
         part.unlink()
 
 
+class Notes:
+    """What a journal's ticks are and where its pictures lie: its writer remembers it, so that the same process need
+    not read the journal to know it. 250 bytes a tick."""
+
+    def __init__(self, info: EpisodeInfo, tick_layout: str) -> None:
+        self.info = info
+        self.layout = tick_layout
+        """How a tick lies in its bytes, see `lefleet_agent.recording.ticks.decode`."""
+        self.ticks = bytearray()
+        self.places: list[list[tuple[int, int]]] = []
+        """For each tick and camera, of the newest picture: its length, and its first byte in the journal."""
+        self._current = [(0, 0)] * len(info.robot.cameras)
+
+    def add(self, tick: bytes, pictures: Iterable[tuple[int, int, int]]) -> None:
+        """`pictures` that this tick is the first to see: camera, length, first byte in the journal."""
+        for camera, length, start in pictures:
+            self._current[camera] = length, start
+        self.ticks += tick
+        self.places.append(list(self._current))
+
+
 class JournalWriter:
     """Writes one episode. Every method may raise JournalError; what was written before stays readable."""
 
     def __init__(self, journal: LockedJournal, info: EpisodeInfo) -> None:
         self.journal = journal
+        self.notes = Notes(info, layout(info.robot))
+        """Of what was added without an error."""
         self._file = _AppendFile(journal)
         # A chunk ends at `flush` only: one tick with its pictures, whole or not there.
         self._writer = Writer(
@@ -107,7 +131,7 @@ class JournalWriter:
         )
         self._writer.start(profile="lefleet", library=f"lefleet-agent {info.agent_version}")
         episode = self._writer.register_channel("episode", "json", 0)
-        self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {LAYOUT: layout(info.robot)})
+        self._tick = self._writer.register_channel("tick", "lefleet-tick-1", 0, {LAYOUT: self.notes.layout})
         self._end = self._writer.register_channel("end", "json", 0)
         self._cameras = [self._writer.register_channel(f"camera/{name}", "jpeg", 0) for name in info.robot.cameras]
         self._add(episode, info.started_wall_ns, encode_info(info))
@@ -139,7 +163,11 @@ class JournalWriter:
         """Append one tick (bytes of `tick_dtype`) and the pictures it is the first to see."""
         # Framed here: MCAP's writer would copy a picture five times on its way into a chunk.
         seen = [(self._cameras[each.camera], each.seq, each.taken_wall_ns, each.jpeg) for each in pictures]
-        self._file.append(chunk([*seen, (self._tick, 0, tick_wall_ns, tick)]))
+        parts, begin = chunk([*seen, (self._tick, 0, tick_wall_ns, tick)]), self._file.tell()
+        self._file.append(parts)
+        # A chunk's head, then a head and the data of each message.
+        ends = list(accumulate(map(len, parts), initial=begin))
+        self.notes.add(tick, [(p.camera, len(p.jpeg), ends[2 + 2 * n]) for n, p in enumerate(pictures)])
 
     def end(self, end: EpisodeEnd) -> None:
         """Append how the episode ended; nothing follows."""

@@ -6,14 +6,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from lefleet_agent.recording import episode_file, journal
-from lefleet_agent.recording.episode_file import NothingRecordedError
-from lefleet_agent.recording.journal import LockedJournal
+from lefleet_agent.recording.contents import NothingRecordedError, noted
+from lefleet_agent.recording.journal import LockedJournal, Notes
 from lefleet_agent.recording.messages import EpisodeEnd
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
@@ -25,31 +26,52 @@ type Published = Callable[[str], None]
 _LOWEST_PRIORITY = 10
 
 
-def publish(locked: LockedJournal, spool: Spool, otherwise: EpisodeEnd | None, published: Published) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A journal to publish."""
+
+    journal: LockedJournal
+    end: EpisodeEnd | None = None
+    """How its episode ended, if the journal itself does not say; None there: a crash cut it off."""
+    notes: Notes | None = None
+    """By the writer, in this process, of a journal that was written and synced to its end without an error. They stand
+    for a reading of it, checksums and all, once: after a disk's fault the journal is read."""
+
+
+def publish(job: Job, spool: Spool, published: Published) -> Iterator[str]:
     """Turn a journal into an episode in the spool; yields after each durable step.
 
     Started again after a crash anywhere, it goes on: the episode's id names every file and its row. The journal goes
     last. Raises NothingRecordedError (the journal stays), OSError, SpoolError.
     """
+    locked, digest = job.journal, ""
     final = spool.folder / f"{locked.episode_id}{episode_file.SUFFIX}"
     if spool.get(locked.episode_id) is None:
         if not final.exists():
             part = final.with_name(final.name + ".part")
-            episode_file.build(locked.path, part, otherwise)
+            digest = _build(job, part)
             yield "built"
             episode_file.publish(part, final)
             yield "published"
-        index(final, spool, published)
+        index(final, spool, published, digest)
         yield "indexed"
     locked.delete()
     yield "journal deleted"
 
 
-def index(path: Path, spool: Spool, published: Published) -> None:
-    """Add a whole episode file to the spool; nothing happens when it is already there. Raises OSError, KeyError."""
+def _build(job: Job, part: Path) -> str:
+    if job.notes and job.end:
+        return episode_file.write(job.journal.path, part, noted(job.notes, job.end))
+    return episode_file.build(job.journal.path, part, job.end)
+
+
+def index(path: Path, spool: Spool, published: Published, digest: str = "") -> None:
+    """Add a whole episode file to the spool; nothing happens when it is already there. `digest`: its SHA-256, if it is
+    known. Raises OSError, KeyError."""
     summary = episode_file.read_summary(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     added = spool.add(
         path.stem,
         path.name,
@@ -73,8 +95,8 @@ class Publisher:
         self._spool = spool
         self._published = published
         self._retry_period_s = retry_period_s
-        self._given: queue.Queue[tuple[LockedJournal, EpisodeEnd | None] | None] = queue.Queue()
-        self._pending: list[tuple[LockedJournal, EpisodeEnd | None]] = []
+        self._given: queue.Queue[Job | None] = queue.Queue()
+        self._pending: list[Job] = []
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self.error: str | None = None
         """What failed when all was tried last; None when nothing did."""
@@ -90,8 +112,8 @@ class Publisher:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def submit(self, locked: LockedJournal, otherwise: EpisodeEnd | None = None) -> None:
-        self._given.put((locked, otherwise))
+    def submit(self, job: Job) -> None:
+        self._given.put(job)
 
     def finish(self) -> None:
         """Publish what was submitted, then return. What fails now is recovered at the next start."""
@@ -114,6 +136,8 @@ class Publisher:
             self._attempt(self._recover)
             self._publish_pending()
             self._attempt(self._look)
+        else:  # a disk that comes back may have lost what it had
+            self._pending = [replace(job, notes=None) for job in self._pending]
         self.error = self._failure
 
     def _open(self) -> None:
@@ -134,12 +158,13 @@ class Publisher:
         return True
 
     def _publish_pending(self) -> None:
-        self._pending = [job for job in self._pending if not self._publish(*job)]
+        self._pending = [replace(job, notes=None) for job in self._pending if not self._publish(job)]
 
-    def _publish(self, locked: LockedJournal, otherwise: EpisodeEnd | None) -> bool:
+    def _publish(self, job: Job) -> bool:
         """Whether it is done with; otherwise it is tried again later."""
+        locked = job.journal
         try:
-            self._publish_or_set_aside(locked, otherwise)
+            self._publish_or_set_aside(job)
         except Exception as error:  # noqa: BLE001 - top of the thread: one bad journal must not hold up the others
             if not _is_gone(locked, error):
                 self._fail(f"episode {locked.episode_id} could not be published, will be tried again: {error}", error)
@@ -148,12 +173,12 @@ class Publisher:
         locked.close()
         return True
 
-    def _publish_or_set_aside(self, locked: LockedJournal, otherwise: EpisodeEnd | None) -> None:
+    def _publish_or_set_aside(self, job: Job) -> None:
         try:
-            for _ in publish(locked, self._spool, otherwise, self._published):
+            for _ in publish(job, self._spool, self._published):
                 pass
         except NothingRecordedError as error:
-            self._set_aside(locked, error)
+            self._set_aside(job.journal, error)
 
     def _set_aside(self, locked: LockedJournal, error: NothingRecordedError) -> None:
         """An empty journal goes; one whose bytes cannot be read is kept for a person to look at."""
@@ -168,7 +193,7 @@ class Publisher:
         for path in sorted(self._journals.glob(f"*{journal.SUFFIX}")):
             if (locked := journal.lock(path)) is not None:
                 log.warning("recovering an episode", episode_id=locked.episode_id, bytes=os.fstat(locked.fd).st_size)
-                self._pending.append((locked, None))
+                self._pending.append(Job(locked))
 
     def _adopt(self) -> None:
         """Whole episode files that the index does not know: the machine went down, or the disk, between the two."""

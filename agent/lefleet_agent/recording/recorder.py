@@ -24,7 +24,7 @@ from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.handle import RecorderConfig
 from lefleet_agent.recording.journal import JournalError, JournalWriter, Picture, remove_unborn
 from lefleet_agent.recording.messages import EVENT, EpisodeEnd, decode_end, decode_info
-from lefleet_agent.recording.publisher import Publisher
+from lefleet_agent.recording.publisher import Job, Publisher
 from lefleet_agent.recording.ring import Kind, Ring, Slot
 from lefleet_agent.recording.telemetry import Telemetry
 from lefleet_agent.spool import Spool
@@ -136,7 +136,7 @@ class Recorder:
         """Publish an episode that did not end as interrupted, and everything else, then return."""
         self._interrupt(reason)
         self._telemetry.status({"state": "stopped", "detail": reason})
-        self._tell()
+        self._tell(last=True)
         self._publisher.finish()
 
     def _begin(self, info: EpisodeInfo) -> None:
@@ -185,7 +185,7 @@ class Recorder:
         except JournalError as error:
             self._lose(episode, error)
             end = replace(end, interrupted=True, reason=f"recording failed: {episode.failed}")
-        self._publisher.submit(episode.writer.journal, end)
+        self._publisher.submit(Job(episode.writer.journal, end, None if episode.failed else episode.writer.notes))
 
     def _interrupt(self, reason: str) -> None:
         if self._episode:
@@ -218,7 +218,7 @@ class Recorder:
         except JournalError as error:
             self._fail(error, info.episode_id)
             end = replace(end, interrupted=True, reason=f"recording failed: {error}")
-        self._publisher.submit(writer.journal, end)
+        self._publisher.submit(Job(writer.journal, end))
 
     def _preview(self, slot: Slot) -> None:
         for index, image in enumerate(slot.images):
@@ -246,10 +246,10 @@ class Recorder:
             except JournalError as error:
                 self._lose(self._episode, error)
 
-    def _tell(self) -> None:
+    def _tell(self, last: bool = False) -> None:
         if not self._publisher.alive:  # its traceback is in the log; control starts another recorder
             raise RuntimeError("the publisher thread ended")
-        self._telemetry.write(self._error or self._publisher.error, self._publisher.stats)
+        self._telemetry.write(self._error or self._publisher.error, self._publisher.stats, last)
 
     def _lose(self, episode: "_Episode", error: JournalError) -> None:
         """The rest of this episode cannot be recorded; what was, is kept."""

@@ -1,5 +1,7 @@
-"""A file in memory that keeps only what is written to it: HDF5's structure, without the data's place."""
+"""A file in memory that keeps only what is written to it: HDF5's structure, without the data's place. And the file on
+the disk that is put together from it, in order."""
 
+import hashlib
 import io
 import os
 from collections.abc import Buffer
@@ -37,3 +39,31 @@ class Structure(io.RawIOBase):
                 view[first - start : last - start] = data[first - offset : last - offset]
         self._position += len(view)
         return len(view)
+
+    def between(self, first: int, last: int) -> bytearray:
+        """The file's bytes from `first` up to before `last`; zero where nothing was written."""
+        found = bytearray(last - first)
+        self.seek(first)
+        self.readinto(found)
+        return found
+
+
+class HashedWriter:
+    """Appends to a file and hashes what it appends."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: Buffer) -> None:
+        """Raises OSError."""
+        view = memoryview(data)
+        self._hash.update(view)
+        while view:
+            written = os.pwrite(self._fd, view, self.size)
+            view, self.size = view[written:], self.size + written

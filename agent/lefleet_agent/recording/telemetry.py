@@ -1,5 +1,5 @@
-"""How the robot is, once a second, for the courier and for people: `run/control.json`, `run/control.prom` and
-`run/preview/<camera>.jpg`, each replaced as a whole.
+"""How the robot is, for the courier and for people: `run/control.json` once a second, `run/control.prom` every five and
+at the end, `run/preview/<camera>.jpg` about once a second, each replaced as a whole.
 
 control.json, format 1:
     format, robot_id, wall_ns (when it was written), control_pid, recorder_pid, cameras (names)
@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 FORMAT = 1
 WINDOW_NS = 10 * 10**9
+METRICS_PERIOD_NS = 5 * 10**9
+"""Prometheus asks every 15 s as a rule, and to put all of them into words costs as much as encoding two pictures."""
 PREVIEW_PERIOD_NS = 9 * 10**8  # the courier asks for them once a second
 STAGES = {"read": "read_ns", "preprocess": "preprocess_ns", "infer": "inference_ns", "send": "send_ns"}
 
@@ -70,6 +72,7 @@ class Telemetry:
         self._lost = self._lost_total = 0  # by the disk, likewise
         self._last_seq: list[int | None] = [None] * len(robot.cameras)
         self._previewed_ns = [-PREVIEW_PERIOD_NS] * len(robot.cameras)
+        self._metrics_due_ns = 0
         self._trouble = ""
         self._hung_after_s = hung_after_s
         self._heard_ns = time.monotonic_ns()
@@ -149,7 +152,8 @@ class Telemetry:
     def wants_preview(self, index: int) -> bool:
         return time.monotonic_ns() - self._previewed_ns[index] >= PREVIEW_PERIOD_NS
 
-    def write(self, recording_error: str | None, spool: SpoolStats | None) -> None:
+    def write(self, recording_error: str | None, spool: SpoolStats | None, last: bool = False) -> None:
+        """`last`: nothing is written after, so the metrics are too."""
         self._count()
         if spool:
             self._metrics.spool_bytes.set(spool.waiting_bytes)
@@ -158,7 +162,10 @@ class Telemetry:
         with suppress(OSError):  # it is gone, and its journals with it: the recording's error says so
             self._metrics.disk_free(mount_of(self._run.parent), shutil.disk_usage(self._run.parent).free)
         self._replace(self._run / "control.json", json.dumps(self.snapshot(recording_error)).encode())
-        self._replace(self._run / "control.prom", exposition(self._registry).encode())
+        now_ns = time.monotonic_ns()
+        if last or now_ns >= self._metrics_due_ns:
+            self._metrics_due_ns = now_ns + METRICS_PERIOD_NS
+            self._replace(self._run / "control.prom", exposition(self._registry).encode())
 
     def snapshot(self, recording_error: str | None) -> dict[str, object]:
         """control.json's content."""
