@@ -8,6 +8,7 @@ publishing it is fsync, rename, fsync, without copying a byte.
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -44,8 +45,20 @@ class BlobStore:
         async for piece in found.stream(min_chunk_size=1 << 20):
             yield bytes(piece)
 
+    @asynccontextmanager
+    async def local(self, sha256: str) -> AsyncIterator[Path]:
+        """A file to read while the block lasts, for a reader that needs one (HDF5): here the stored file itself.
+
+        The path means nothing after the block, and the file must not be changed. FileNotFoundError when the store
+        has no such file.
+        """
+        path = self.path(sha256)
+        if not path.is_file():
+            raise FileNotFoundError(f"no blob {sha256} in {self.root}")
+        yield path
+
     def path(self, sha256: str) -> Path:
-        """Where a file lies, for a reader that needs a local file (HDF5)."""
+        """Where a file lies in this folder; readers use `local`, which works with every store."""
         return self.root / key(sha256)
 
     @cached_property

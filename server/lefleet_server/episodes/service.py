@@ -110,7 +110,8 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
 
 async def signals(services: Services, episode: Episode) -> dict[str, Any]:
     """The episode's numbers by column (see schemas.Signals)."""
-    return await in_thread(reader.signals, services.blobs.path(episode.sha256))
+    async with services.blobs.local(episode.sha256) as path:
+        return await in_thread(reader.signals, path)
 
 
 def _encode(last: Episode) -> str:
