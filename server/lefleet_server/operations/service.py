@@ -1,9 +1,6 @@
 """Whether the server can do its work, and its numbers."""
 
-import os
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,7 +8,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from lefleet_server import schema
 from lefleet_server.robots.service import list_robots
 from lefleet_server.services import Services
-from lefleet_server.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -20,8 +16,8 @@ async def readiness(services: Services) -> dict[str, str]:
     """`ok` or what is wrong, for each thing the server needs."""
     return {
         "database": await _database(services),
-        "blobs": await in_thread(_writable, services.blobs.root),
-        "incoming": await in_thread(_writable, services.incoming.root),
+        "blobs": await services.blobs.check(),
+        "incoming": await services.incoming.check(),
     }
 
 
@@ -46,15 +42,4 @@ async def _database(services: Services) -> str:
     except (schema.SchemaError, SQLAlchemyError, OSError) as error:
         log.warning("not ready", database=str(error)[:300])
         return str(error) if isinstance(error, schema.SchemaError) else "does not answer"
-    return "ok"
-
-
-def _writable(folder: Path) -> str:
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"ready?")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return f"{folder.name}: cannot be written: {error.strerror}"
     return "ok"
