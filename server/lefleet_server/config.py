@@ -104,6 +104,19 @@ class Settings(BaseSettings):
         60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
     )
 
+    worker_concurrency: int = Field(1, ge=1, le=64, description="Jobs that one `lefleet-server worker` does at a time.")
+    worker_metrics_host: str = Field("127.0.0.1", description="Address on which a worker shows its metrics.")
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="TCP port on which a worker shows its metrics to Prometheus; 0: not at all."
+    )
+    job_attempts: int = Field(5, ge=1, le=100, description="Attempts at a job before it is given up (dead).")
+    job_heartbeat_timeout_s: float = Field(
+        30, ge=1, le=3600, description="Seconds without a sign of life after which a worker's job is taken over."
+    )
+    analysis_timeout_s: float = Field(
+        300, gt=0, description="Seconds the analysis of one episode may take before it is quarantined."
+    )
+
     heartbeat_interval_s: float = Field(
         5, gt=0, le=3600, description="Seconds between heartbeats, told to robots; offline after three."
     )

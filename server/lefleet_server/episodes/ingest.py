@@ -11,10 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import ColumnElement
 
+from lefleet_server import analysis
 from lefleet_server.db import utc_now
 from lefleet_server.episodes.incoming import Part, Whole
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import Facts, examine, refused
+from lefleet_server.jobs.queue import enqueue
 from lefleet_server.problems import Conflict, Invalid, Locked, NotFound, Problem, TooLarge, TooMany, Unavailable
 from lefleet_server.services import Services
 
@@ -88,6 +90,7 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
             .returning(Episode.id)
         )
         new = added.scalar_one_or_none() is not None
+        await enqueue(session, analysis.QUEUE, [upload.episode_id] * new, analysis.VERSION)
         await session.execute(update(Episode).where(Episode.sha256 == upload.sha256).values(blob_missing_at=None))
         stored = await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
     await _give_back(services, upload)

@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import schema
+from lefleet_server.jobs import queue
 from lefleet_server.robots.service import list_robots
 from lefleet_server.services import Services
 
@@ -23,15 +24,22 @@ async def readiness(services: Services) -> dict[str, str]:
 
 async def render_metrics(services: Services) -> bytes:
     """The server's metrics. Without the database the robots are left out, the rest still says how the server is."""
-    services.metrics.robots.clear()
+    metrics = services.metrics
+    for gauge in (metrics.robots, metrics.jobs_queue_depth, metrics.job_oldest_age, metrics.jobs_dead):
+        gauge.clear()
     try:
         async with services.db.session() as session:
             views = await list_robots(session, services.settings.offline_after_s)
+            depths = await queue.depths(session)
     except (SQLAlchemyError, OSError) as error:
         log.warning("no robots in the metrics: the database does not answer", error=str(error)[:200])
     else:
         for (state, site), count in Counter((view.state, view.robot.site) for view in views).items():
-            services.metrics.robots.labels(state, site).set(count)
+            metrics.robots.labels(state, site).set(count)
+        for depth in depths:
+            metrics.jobs_queue_depth.labels(depth.queue).set(depth.waiting)
+            metrics.job_oldest_age.labels(depth.queue).set(depth.oldest_age_s)
+            metrics.jobs_dead.labels(depth.queue).set(depth.dead)
     services.metrics.db_pool_in_use.set(services.db.in_use())
     return services.metrics.render()
 
