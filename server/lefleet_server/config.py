@@ -5,13 +5,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lefleet_server.secret import SecretFileError, read_secret
+from lefleet_server.store_settings import check_url, read_credentials
 
 ENV_PREFIX = "LEFLEET_SERVER_"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
@@ -63,6 +64,29 @@ class Settings(BaseSettings):
         60, ge=0, le=3600, description="Seconds `serve` and `migrate` wait for the database to answer."
     )
 
+    store_url: Annotated[str, AfterValidator(check_url)] | None = Field(
+        None,
+        description="Where episode files go: file:///folder, s3://bucket/prefix, gs://bucket/prefix or "
+        "az://container/prefix; default the folder state_dir.",
+    )
+    store_endpoint: _Url | None = Field(
+        None, description="Address of the object store, where it is not the cloud's own: http://minio:9000."
+    )
+    store_region: str | None = Field(None, description="Region of an S3 bucket.")
+    store_credentials_file: Path | None = Field(
+        None,
+        description="YAML file with the object store's credentials, by obstore's names: access_key_id and "
+        "secret_access_key for S3. Without it the cloud's own environment variables count.",
+    )
+    store_timeout_s: float = Field(
+        30, gt=0, le=600, description="Seconds one request to the object store may take before it counts as failed."
+    )
+    scratch_bytes: int = Field(
+        20 << 30,
+        ge=1,
+        description="Most bytes of copies from the object store that one process keeps in state_dir/scratch at once.",
+    )
+
     trusted_proxies: tuple[_Network, ...] = Field(
         ("127.0.0.1", "::1"),
         description="Addresses and networks of reverse proxies: only their X-Forwarded-For and -Proto are believed.",
@@ -78,6 +102,19 @@ class Settings(BaseSettings):
     )
     validation_timeout_s: float = Field(
         60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
+    )
+
+    worker_concurrency: int = Field(1, ge=1, le=64, description="Jobs that one `lefleet-server worker` does at a time.")
+    worker_metrics_host: str = Field("127.0.0.1", description="Address on which a worker shows its metrics.")
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="TCP port on which a worker shows its metrics to Prometheus; 0: not at all."
+    )
+    job_attempts: int = Field(5, ge=1, le=100, description="Attempts at a job before it is given up (dead).")
+    job_heartbeat_timeout_s: float = Field(
+        30, ge=1, le=3600, description="Seconds without a sign of life after which a worker's job is taken over."
+    )
+    analysis_timeout_s: float = Field(
+        300, gt=0, description="Seconds the analysis of one episode may take before it is quarantined."
     )
 
     heartbeat_interval_s: float = Field(
@@ -121,6 +158,14 @@ class Settings(BaseSettings):
                 raise ValueError("database_url holds a password and so does database_password_file; keep the file's")
         return self
 
+    @model_validator(mode="after")
+    def _options_of_an_object_store(self) -> Self:
+        if self.store_dir is not None:
+            for name in ("store_endpoint", "store_region", "store_credentials_file"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} goes with an object store; set store_url to s3://, gs:// or az:// too")
+        return self
+
     @property
     def address(self) -> str:
         """The address people use, without a slash at its end."""
@@ -131,12 +176,26 @@ class Settings(BaseSettings):
         return urlsplit(self.address).scheme == "https"
 
     @property
+    def store_dir(self) -> Path | None:
+        """The folder of the local store; None with an object store."""
+        if self.store_url is None:
+            return self.state_dir
+        parts = urlsplit(self.store_url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
     def blobs_dir(self) -> Path:
-        return self.state_dir / "blobs"
+        """Of the local store."""
+        return (self.store_dir or self.state_dir) / "blobs"
 
     @property
     def incoming_dir(self) -> Path:
-        return self.state_dir / "incoming"
+        """Of the local store: on its file system, so that a complete file only has to be renamed."""
+        return (self.store_dir or self.state_dir) / "incoming"
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.state_dir / "scratch"
 
     @property
     def offline_after_s(self) -> float:
@@ -164,6 +223,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
                 read_secret(file)
         except SecretFileError as error:
             raise ConfigError(f"{path}: {name}: {error}") from error
+    if settings.store_credentials_file is not None:
+        try:
+            read_credentials(settings.store_credentials_file)
+        except SecretFileError as error:
+            raise ConfigError(f"{path}: store_credentials_file: {error}") from error
     return settings
 
 
@@ -185,6 +249,6 @@ def _line(error: Mapping[str, Any]) -> str:
         return f"{name}: no such setting; remove it"
     if error["type"] == "missing":
         return f"{name}: must be set"
-    # The database address may hold a password, and whole-model errors would print it.
-    value = "" if name in {"database_url", "settings"} else f" {error['input']!r}:"
+    # An address may hold a password, and whole-model errors would print it.
+    value = "" if name in {"database_url", "store_url", "settings"} else f" {error['input']!r}:"
     return f"{name}:{value} {error['msg']}"

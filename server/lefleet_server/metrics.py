@@ -32,5 +32,31 @@ class Metrics:
             "lefleet_db_pool_in_use", "Database connections checked out now.", registry=self.registry
         )
 
+        self.jobs_queue_depth = Gauge(
+            "lefleet_jobs_queue_depth", "Jobs queued or running.", ["queue"], registry=self.registry
+        )
+        self.job_oldest_age = Gauge(
+            "lefleet_job_oldest_age_seconds",
+            "Seconds since the oldest job that is queued or running was queued.",
+            ["queue"],
+            registry=self.registry,
+        )
+        self.jobs_dead = Gauge(
+            "lefleet_jobs_dead", "Jobs given up, waiting for a person.", ["queue"], registry=self.registry
+        )
+        self.jobs_ended = Counter(
+            "lefleet_jobs_ended",
+            "Attempts at jobs since this worker started: done, failed (tried again later), dead, lost, handed_back.",
+            ["queue", "result"],
+            registry=self.registry,
+        )
+        self.job_seconds = Histogram(
+            "lefleet_job_seconds",
+            "Seconds that attempts at jobs took in this worker.",
+            ["queue"],
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+            registry=self.registry,
+        )
+
     def render(self) -> bytes:
         return generate_latest(self.registry)

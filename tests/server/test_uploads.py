@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from lefleet_server.episodes import ingest
-from lefleet_server.episodes.incoming import Incoming
+from lefleet_server.episodes.incoming import LocalIncoming
 from lefleet_server.episodes.models import Episode, Upload
 
 
@@ -273,7 +273,7 @@ async def test_two_pieces_cannot_interleave(robot, episode_file, services):
     path = episode_file()
     data = path.read_bytes()
     url = (await robot.announce(data, path.stem)).headers["location"]
-    with services.incoming.locked(url.rsplit("/", 1)[1]):
+    async with services.incoming.locked(url.rsplit("/", 1)[1]):
         answer = await robot.send(url, data)
         assert answer.status_code == 423
         assert answer.headers["retry-after"] == "1"
@@ -328,7 +328,7 @@ async def test_options_tell_what_the_server_can(anonymous):
 
 
 async def test_a_full_disk_is_507_and_nothing_is_taken(robot, services, app):
-    app.state.services = replace(services, incoming=Incoming(services.incoming.root, min_free_bytes=1 << 60))
+    app.state.services = replace(services, incoming=LocalIncoming(services.incoming.root, min_free_bytes=1 << 60))
     answer = await robot.announce(b"data", "0" * 32)
     assert answer.status_code == 507
     assert "min_free_bytes" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Files on their way in. The size of the file is the upload's offset: nothing else could be right after a `kill -9`."""
+"""Files on their way in: what every place for them offers, and the local one."""
 
 import errno
 import fcntl
@@ -6,15 +6,73 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.problems import Locked, NoSpace, NotFound
+from lefleet_server.storage.local import writable
+from lefleet_server.threads import in_thread
 
 
-class Incoming:
-    """The folder of unfinished uploads, one file each. Building it touches nothing; all methods block."""
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All bytes of an upload as a local file, and their digest."""
+
+    path: Path
+    sha256: str
+
+
+class Part(Protocol):
+    """One unfinished file while nobody else holds it."""
+
+    piece_bytes: int
+    """How many bytes to append at once: few enough for memory, enough to be worth a write."""
+
+    async def size(self) -> int:
+        """Bytes that arrived and are kept."""
+
+    async def append(self, data: bytes) -> None:
+        """Keeps all of it, or raises NoSpace or Unavailable (what was kept before stays and counts)."""
+
+    def whole(self) -> AbstractAsyncContextManager[Whole]:
+        """The complete file while the block lasts."""
+
+
+class Incoming(Protocol):
+    """Unfinished uploads. `Upload` rows say whose they are; this says how many bytes of each are kept."""
+
+    async def begin(self, session: AsyncSession, upload_id: str) -> int:
+        """Makes a place unless there is one; returns the bytes in it. The caller's transaction holds the row."""
+
+    async def size(self, upload_id: str) -> int | None:
+        """Bytes that arrived; None when there is no such place."""
+
+    async def remove(self, upload_id: str) -> None:
+        """Gives the place back."""
+
+    async def require_space(self, expected_bytes: int) -> None:
+        """Raises NoSpace when so many more bytes do not fit."""
+
+    def locked(self, upload_id: str) -> AbstractAsyncContextManager[Part]:
+        """The file, held by nobody else. Locked when someone holds it, NotFound when there is none."""
+
+    async def idle(self, older_than_s: float) -> set[str]:
+        """Uploads to which nothing was added for so long."""
+
+    async def check(self) -> str:
+        """`ok`, or what is wrong with the place."""
+
+
+class LocalIncoming:
+    """A folder with one file each. Building it touches nothing.
+
+    The size of the file is the upload's offset: nothing else could be right after a `kill -9`.
+    """
 
     def __init__(self, root: Path, min_free_bytes: int) -> None:
         self.root = root
@@ -23,32 +81,26 @@ class Incoming:
     def path(self, upload_id: str) -> Path:
         return self.root / upload_id
 
-    def create(self, upload_id: str) -> None:
-        """An empty file, unless there is one."""
-        self.path(upload_id).open("ab").close()
+    async def begin(self, session: AsyncSession, upload_id: str) -> int:
+        return await in_thread(self._begin, upload_id)
 
-    def size(self, upload_id: str) -> int | None:
-        """Bytes that arrived; None when there is no such file."""
-        try:
-            return self.path(upload_id).stat().st_size
-        except FileNotFoundError:
-            return None
+    async def size(self, upload_id: str) -> int | None:
+        return await in_thread(self._size, upload_id)
 
-    def remove(self, upload_id: str) -> None:
-        self.path(upload_id).unlink(missing_ok=True)
+    async def remove(self, upload_id: str) -> None:
+        await in_thread(self.path(upload_id).unlink, missing_ok=True)
 
-    def require_space(self, expected_bytes: int) -> None:
-        """Raises NoSpace when so many more bytes would leave less than `min_free_bytes`."""
-        free = shutil.disk_usage(self.root).free
+    async def require_space(self, expected_bytes: int) -> None:
+        free = (await in_thread(shutil.disk_usage, self.root)).free
         if free - expected_bytes < self._min_free_bytes:
             raise NoSpace(
                 f"the server's disk has {free} bytes free, must keep min_free_bytes = {self._min_free_bytes} and "
                 f"cannot take {expected_bytes} more; free some, or lower min_free_bytes"
             )
 
-    @contextmanager
-    def locked(self, upload_id: str) -> Iterator["Part"]:
-        """The file, held by nobody else, on any process of this host. Locked when someone holds it."""
+    @asynccontextmanager
+    async def locked(self, upload_id: str) -> AsyncIterator[Part]:
+        """On any process of this host."""
         path = self.path(upload_id)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
@@ -59,28 +111,51 @@ class Incoming:
             # Between open and lock it may have become an episode: writing on would change a published file.
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
                 raise NotFound(f"no upload {upload_id!r}; begin a new one")
-            yield Part(path, descriptor)
+            yield LocalPart(path, descriptor)
         finally:
             os.close(descriptor)
 
-    def idle(self, older_than_s: float) -> list[str]:
-        """Uploads to which nothing was added for so long."""
-        limit = time.time() - older_than_s
-        return [path.name for path in self.root.iterdir() if path.stat().st_mtime < limit]
+    async def idle(self, older_than_s: float) -> set[str]:
+        return await in_thread(self._idle, time.time() - older_than_s)
+
+    async def check(self) -> str:
+        return await in_thread(writable, self.root)
+
+    def _begin(self, upload_id: str) -> int:
+        with self.path(upload_id).open("ab") as file:
+            return os.fstat(file.fileno()).st_size
+
+    def _size(self, upload_id: str) -> int | None:
+        try:
+            return self.path(upload_id).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def _idle(self, limit: float) -> set[str]:
+        return {path.name for path in self.root.iterdir() if path.stat().st_mtime < limit}
 
 
-class Part:
-    """One unfinished file while it is locked."""
+class LocalPart:
+    """A locked file to which bytes are appended."""
+
+    piece_bytes = 1 << 20
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
-    def size(self) -> int:
+    async def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    def append(self, data: bytes) -> None:
-        """Writes all of it, or raises NoSpace (what fitted stays and counts)."""
+    async def append(self, data: bytes) -> None:
+        await in_thread(self._append, data)
+
+    @asynccontextmanager
+    async def whole(self) -> AsyncIterator[Whole]:
+        """The file itself, which publishing may move away."""
+        yield Whole(self.path, await in_thread(self._sha256))
+
+    def _append(self, data: bytes) -> None:
         view = memoryview(data)
         try:
             while view:
@@ -92,7 +167,7 @@ class Part:
                 ) from error
             raise
 
-    def sha256(self) -> str:
+    def _sha256(self) -> str:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import ColumnElement
 
+from lefleet_server import analysis
 from lefleet_server.db import utc_now
-from lefleet_server.episodes.incoming import Part
+from lefleet_server.episodes.incoming import Part, Whole
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import Facts, examine, refused
-from lefleet_server.problems import Conflict, Invalid, Locked, NotFound, Problem, TooLarge, TooMany
+from lefleet_server.jobs.queue import enqueue
+from lefleet_server.problems import Conflict, Invalid, Locked, NotFound, Problem, TooLarge, TooMany, Unavailable
 from lefleet_server.services import Services
-from lefleet_server.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -42,11 +44,9 @@ async def announce(services: Services, robot_id: str, file: Announcement) -> tup
         await _refuse_stored(session, robot_id, file)
         # Its row is locked until the file is there: finished meanwhile, it would leave a file that belongs to nothing.
         upload = await _open_upload(session, robot_id, file, settings.max_open_uploads)
-        offset = await in_thread(incoming.size, upload.id)
-        await in_thread(incoming.require_space, upload.length - (offset or 0))
-        if offset is None:
-            await in_thread(incoming.create, upload.id)
-    return upload, offset or 0
+        await incoming.require_space(upload.length)
+        offset = await incoming.begin(session, upload.id)
+    return upload, offset
 
 
 async def find(services: Services, robot_id: str, upload_id: str) -> Upload:
@@ -62,7 +62,7 @@ async def discard(services: Services, upload: Upload) -> None:
     """Forgets the upload and its bytes."""
     async with services.db.transaction() as session:
         await session.execute(delete(Upload).where(Upload.id == upload.id))
-    await in_thread(services.incoming.remove, upload.id)
+    await services.incoming.remove(upload.id)
 
 
 async def finish(services: Services, upload: Upload, part: Part) -> None:
@@ -72,21 +72,28 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
     complete it.
     """
     try:
-        facts = await _check(services, upload, part)
+        async with part.whole() as whole:
+            facts = await _check(services, upload, whole)
+            await services.blobs.publish(whole.path, upload.sha256)
     except (Invalid, Conflict):
         await discard(services, upload)
         raise
-    await in_thread(services.blobs.publish, part.path, upload.sha256)
     async with services.db.transaction() as session:
         # First, so that it is decided once: a robot that is revoked at this moment loses its open uploads.
         ended = delete(Upload).where(Upload.id == upload.id).returning(Upload.id)
         if (await session.execute(ended)).scalar_one_or_none() is None:
             raise NotFound(f"upload {upload.id!r} was ended meanwhile; begin a new one")
         added = await session.execute(
-            insert(Episode).values(**_row(upload, facts)).on_conflict_do_nothing().returning(Episode.id)
+            insert(Episode)
+            .values(**episode_row(upload.sha256, upload.length, facts))
+            .on_conflict_do_nothing()
+            .returning(Episode.id)
         )
         new = added.scalar_one_or_none() is not None
+        await enqueue(session, analysis.QUEUE, [upload.episode_id] * new, analysis.VERSION)
+        await session.execute(update(Episode).where(Episode.sha256 == upload.sha256).values(blob_missing_at=None))
         stored = await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
+    await _give_back(services, upload)
     if stored is None:
         # Another file of this episode won the race since _check; this one's blob is an orphan.
         raise _other_bytes(upload.episode_id)
@@ -95,9 +102,17 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
         log.info("episode stored", episode=upload.episode_id, robot=upload.robot_id, bytes=upload.length)
 
 
+async def _give_back(services: Services, upload: Upload) -> None:
+    """The episode is stored: what its bytes took on their way may as well go an hour later, by the sweep."""
+    try:
+        await services.incoming.remove(upload.id)
+    except (Unavailable, OSError) as error:
+        log.warning("parts of a stored episode stay for now", upload=upload.id, reason=str(error)[:200])
+
+
 async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode:
     """The robot's own episode with these bytes: the row is the receipt."""
-    query = select(Episode).where(Episode.sha256 == sha256, Episode.robot_id == robot_id)
+    query = select(Episode).where(Episode.sha256 == sha256, Episode.robot_id == robot_id, _has_blob())
     found = (await session.scalars(query)).one_or_none()
     if found is None:
         raise NotFound(f"no episode of {robot_id} with SHA-256 {sha256} is stored")
@@ -105,10 +120,14 @@ async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode:
 
 
 async def missing(session: AsyncSession, robot_id: str, digests: Sequence[str]) -> list[str]:
-    """Those of the robot's SHA-256s of which no episode is stored."""
-    query = select(Episode.sha256).where(Episode.robot_id == robot_id, Episode.sha256.in_(digests))
+    """Those of the robot's SHA-256s of which no episode is stored, or whose file was lost (fsck)."""
+    query = select(Episode.sha256).where(Episode.robot_id == robot_id, Episode.sha256.in_(digests), _has_blob())
     stored = set(await session.scalars(query))
     return [digest for digest in digests if digest not in stored]
+
+
+def _has_blob() -> ColumnElement[bool]:
+    return Episode.blob_missing_at.is_(None)
 
 
 async def sweep(services: Services) -> None:
@@ -116,11 +135,11 @@ async def sweep(services: Services) -> None:
     incoming = services.incoming
     async with services.db.session() as session:
         uploads = {upload.id: upload for upload in await session.scalars(select(Upload))}
-    expired = set(await in_thread(incoming.idle, services.settings.upload_expiry_s))
-    settled = set(await in_thread(incoming.idle, 60.0))
+    expired = await incoming.idle(services.settings.upload_expiry_s)
+    settled = await incoming.idle(60.0)
     young = utc_now() - timedelta(seconds=60)
     for upload in uploads.values():
-        size = await in_thread(incoming.size, upload.id)
+        size = await incoming.size(upload.id)
         if size == upload.length:
             await _settle(services, upload, finish)
         elif upload.id in expired:
@@ -128,11 +147,15 @@ async def sweep(services: Services) -> None:
         elif size is None and upload.created_at < young:
             await discard(services, upload)
     for stray in settled - uploads.keys():
-        await in_thread(incoming.remove, stray)
+        # Asked again: another host's clock may run ahead, and a new upload's bytes look old.
+        async with services.db.session() as session:
+            known = await session.get(Upload, stray)
+        if known is None:
+            await incoming.remove(stray)
 
 
 async def _expire(services: Services, upload: Upload, part: Part) -> None:
-    log.info("unfinished upload expired", upload=upload.id, robot=upload.robot_id, bytes=part.size())
+    log.info("unfinished upload expired", upload=upload.id, robot=upload.robot_id, bytes=await part.size())
     await discard(services, upload)
 
 
@@ -141,7 +164,7 @@ async def _settle(
 ) -> None:
     """Does the work unless a client is at the same upload now; a refused file is no failure of the sweep."""
     try:
-        with services.incoming.locked(upload.id) as part:
+        async with services.incoming.locked(upload.id) as part:
             await work(services, upload, part)
     except (Locked, NotFound):
         log.info("upload is in other hands", upload=upload.id)
@@ -149,12 +172,11 @@ async def _settle(
         log.warning("complete upload refused", upload=upload.id, robot=upload.robot_id, reason=problem.detail)
 
 
-async def _check(services: Services, upload: Upload, part: Part) -> Facts:
-    found = await in_thread(part.sha256)
-    if found != upload.sha256:
-        message = f"announced {upload.sha256}, received {found}"
+async def _check(services: Services, upload: Upload, whole: Whole) -> Facts:
+    if whole.sha256 != upload.sha256:
+        message = f"announced {upload.sha256}, received {whole.sha256}"
         raise Invalid(f"the bytes are not those announced: sha256: {message}", fields=[("sha256", message)])
-    facts = await examine(part.path, services.settings.validation_timeout_s)
+    facts = await examine(whole.path, services.settings.validation_timeout_s)
     said = facts.attributes
     if said.robot_id != upload.robot_id:
         raise refused("robot_id", f"the file is of {said.robot_id!r}, the credential of {upload.robot_id!r}")
@@ -176,8 +198,11 @@ def _other_bytes(episode_id: str) -> Conflict:
 
 
 async def _refuse_stored(session: AsyncSession, robot_id: str, file: Announcement) -> None:
-    owner = await session.scalar(select(Episode.robot_id).where(Episode.sha256 == file.sha256))
+    query = select(Episode.robot_id, Episode.blob_missing_at).where(Episode.sha256 == file.sha256)
+    owner, lost_at = (await session.execute(query)).one_or_none() or (None, None)
     if owner == robot_id:
+        if lost_at is not None:
+            return
         raise Conflict(
             f"these bytes are stored already; GET /api/v1/robot/receipts/{file.sha256}", kind="already-stored"
         )
@@ -208,7 +233,8 @@ async def _open_upload(session: AsyncSession, robot_id: str, file: Announcement,
     return upload
 
 
-def _row(upload: Upload, facts: Facts) -> dict[str, object]:
+def episode_row(sha256: str, length: int, facts: Facts) -> dict[str, object]:
+    """The columns of an episode whose file says this."""
     said = facts.attributes
     same: tuple[str, ...] = ("cameras", "task", "policy_repo", "policy_commit", "policy_digest", "outcome")
     same += ("interrupted", "end_reason", "frames", "frames_dropped", "fps", "episode_id", "robot_id")
@@ -216,8 +242,8 @@ def _row(upload: Upload, facts: Facts) -> dict[str, object]:
     row["id"] = row.pop("episode_id")
     return row | {
         "receipt_id": uuid.uuid4().hex,
-        "sha256": upload.sha256,
-        "bytes": upload.length,
+        "sha256": sha256,
+        "bytes": length,
         "started_at": said.started_at,
         "ended_at": said.ended_at,
         "duration_s": facts.duration_s,

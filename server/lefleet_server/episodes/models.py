@@ -52,6 +52,8 @@ class Episode(Base):
     policy_commit: Mapped[str]
     policy_digest: Mapped[str]
     cameras: Mapped[list[str]]
+    blob_missing_at: Mapped[datetime | None]
+    """When `lefleet-server fsck` found that the file is lost: the robot is asked for it again."""
     meta: Mapped[dict[str, Any]]
     """The file's other attributes (see docs/episode-format.md)."""
     image_index: Mapped[dict[str, Any]]
@@ -59,7 +61,11 @@ class Episode(Base):
 
 
 class Upload(Base):
-    """A file on its way. Its offset is the size of `incoming/<id>`, never a number kept elsewhere."""
+    """A file on its way.
+
+    Its offset is the size of `incoming/<id>`, or with an object store the end of its last UploadPart; never a number
+    kept elsewhere. `holder` and `held_until` are the object store's lock: the local one is the file's.
+    """
 
     __tablename__ = "uploads"
     __table_args__ = (Index("uq_uploads_robot_id_sha256", "robot_id", "sha256", unique=True),)
@@ -70,3 +76,22 @@ class Upload(Base):
     length: Mapped[int] = mapped_column(BigInteger)
     episode_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    holder: Mapped[str | None]
+    """The one request that adds bytes or finishes, of whichever process."""
+    held_until: Mapped[datetime | None]
+    """A process that died lets go at this time."""
+
+
+class UploadPart(Base):
+    """Bytes of an upload that lie in the object store. A row is added after its object is stored, and never changed.
+
+    The primary key is what keeps two writers apart: only one can add the part that begins where the last one ended.
+    """
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    length: Mapped[int] = mapped_column(BigInteger)
+    object_key: Mapped[str]
+    stored_at: Mapped[datetime] = mapped_column(server_default=func.now())

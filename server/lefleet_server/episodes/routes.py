@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.episodes import ingest, service
 from lefleet_server.episodes.schemas import (
+    Analysis,
     EpisodeDetail,
     EpisodeOut,
     EpisodePage,
@@ -35,6 +36,7 @@ class Which(BaseModel):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     interrupted: bool | None = None
+    quarantined: bool | None = None
 
     def filter(self) -> service.EpisodeFilter:
         return service.EpisodeFilter(**dict(self))
@@ -74,6 +76,14 @@ async def get_episode(episode_id: str, user: CurrentUser, services: ServicesDep)
         return EpisodeDetail.model_validate(await service.get_episode(session, episode_id))
 
 
+@router.get("/episodes/{episode_id}/analysis", tags=["people"])
+async def get_analysis(episode_id: str, user: CurrentUser, services: ServicesDep) -> Analysis:
+    """What was found in the file after its receipt; 404 until a worker has looked at it."""
+    async with services.db.session() as session:
+        await service.get_episode(session, episode_id)
+        return Analysis.model_validate(await service.get_analysis(session, episode_id))
+
+
 @router.get(
     "/episodes/{episode_id}/frames/{camera}/{index}.jpg",
     tags=["people"],
@@ -89,11 +99,12 @@ async def get_frame(episode_id: str, camera: str, index: int, user: CurrentUser,
 
 
 @router.get("/episodes/{episode_id}/signals", tags=["people"], response_model=Signals)
-async def get_signals(episode_id: str, user: CurrentUser, services: ServicesDep) -> JSONResponse:
+async def get_signals(episode_id: str, user: CurrentUser, services: ServicesDep) -> Response:
     """The episode's numbers by column."""
     async with services.db.session() as session:
         episode = await service.get_episode(session, episode_id)
-    return JSONResponse(await service.signals(services, episode), headers=_IMMUTABLE)
+    found = await service.signals(services, episode)
+    return Response(found, media_type="application/json", headers=_IMMUTABLE)
 
 
 @router.get(

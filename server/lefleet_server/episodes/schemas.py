@@ -85,6 +85,30 @@ class EpisodeDetail(EpisodeOut):
     )
 
 
+class Flag(BaseModel):
+    """One thing about an episode's quality that is beyond its threshold (docs/episode-format.md)."""
+
+    name: str
+    value: float
+    threshold: float
+    unit: str
+    where: str = Field(description="The joint or camera; empty: the episode.")
+
+
+class Analysis(BaseModel):
+    """What was found in the file after its receipt."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    episode_id: str
+    version: int = Field(description="Of the rules.")
+    state: Literal["analysed", "quarantined"]
+    reason: str | None = Field(description="Why it is quarantined.")
+    flags: list[Flag]
+    statistics: dict[str, Any]
+    analysed_at: datetime
+
+
 class EpisodePage(BaseModel):
     items: list[EpisodeOut]
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")

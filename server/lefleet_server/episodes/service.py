@@ -5,19 +5,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
 from lefleet_server.accounts.service import audit
-from lefleet_server.episodes import reader
+from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.episodes import validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
 from lefleet_server.services import Services
 from lefleet_server.storage import BlobStore
-from lefleet_server.threads import in_thread
 
 IMAGE_LENGTH_BYTES = 4
 """Size of one entry of /observations/image_bytes/<camera>, little endian."""
@@ -33,6 +32,7 @@ class EpisodeFilter:
     since: datetime | None = None
     until: datetime | None = None
     interrupted: bool | None = None
+    quarantined: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ async def list_episodes(session: AsyncSession, which: EpisodeFilter, limit: int,
         query = query.where(Episode.started_at < which.until)
     if which.interrupted is not None:
         query = query.where(Episode.interrupted.is_(which.interrupted))
+    if which.quarantined is not None:
+        query = query.where(quarantined() if which.quarantined else ~quarantined())
     if cursor is not None:
         query = query.where(tuple_(Episode.started_at, Episode.id) < tuple_(*_decode(cursor)))
     found = (await session.scalars(query)).all()
@@ -73,6 +75,19 @@ async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
     found = await session.get(Episode, episode_id)
     if found is None:
         raise NotFound(f"no episode {episode_id!r}")
+    return found
+
+
+def quarantined() -> ColumnElement[bool]:
+    """Whether the episode's file was found to be invalid."""
+    bad = EpisodeAnalysis.episode_id == Episode.id, EpisodeAnalysis.state == "quarantined"
+    return exists().where(*bad)
+
+
+async def get_analysis(session: AsyncSession, episode_id: str) -> EpisodeAnalysis:
+    found = await session.get(EpisodeAnalysis, episode_id)
+    if found is None:
+        raise NotFound(f"episode {episode_id!r} is not analysed yet; a worker does it (`lefleet-server jobs list`)")
     return found
 
 
@@ -108,9 +123,10 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
     return await blobs.read(episode.sha256, place["offset"] + place["stride"] * index, length)
 
 
-async def signals(services: Services, episode: Episode) -> dict[str, Any]:
-    """The episode's numbers by column (see schemas.Signals)."""
-    return await in_thread(reader.signals, services.blobs.path(episode.sha256))
+async def signals(services: Services, episode: Episode) -> bytes:
+    """The episode's numbers by column, JSON (see schemas.Signals)."""
+    async with services.blobs.local(episode.sha256) as path:
+        return await validation.signals(path, services.settings.validation_timeout_s)
 
 
 def _encode(last: Episode) -> str:

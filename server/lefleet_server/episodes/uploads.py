@@ -18,11 +18,9 @@ from lefleet_server.episodes.incoming import Part
 from lefleet_server.episodes.models import Upload
 from lefleet_server.fields import EpisodeId, Sha256
 from lefleet_server.problems import Conflict, Invalid, PreconditionFailed, TooLarge, WrongMediaType
-from lefleet_server.threads import in_thread
 
 VERSION = "1.0.0"
 CHUNK_TYPE = "application/offset+octet-stream"
-_WRITE_BYTES = 1 << 20
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/robot/uploads", tags=["uploads"])
@@ -80,9 +78,9 @@ async def create(request: Request, robot: CurrentRobot, services: ServicesDep) -
 async def offset(upload_id: str, robot: CurrentRobot, services: ServicesDep) -> Response:
     """How many bytes have arrived. 404: begin again."""
     upload = await ingest.find(services, robot.id, upload_id)
-    size = await in_thread(services.incoming.size, upload.id)
+    size = await services.incoming.size(upload.id)
     if size is None or size == upload.length:
-        with services.incoming.locked(upload.id) as part:
+        async with services.incoming.locked(upload.id) as part:
             await ingest.finish(services, upload, part)
     return _answer(200, {"Upload-Offset": str(size), "Upload-Length": str(upload.length), "Cache-Control": "no-store"})
 
@@ -99,9 +97,9 @@ async def append(upload_id: str, request: Request, robot: CurrentRobot, services
         raise WrongMediaType(f"send the bytes as {CHUNK_TYPE}", fields=[("Content-Type", f"must be {CHUNK_TYPE}")])
     at = _number(request, "Upload-Offset")
     upload = await ingest.find(services, robot.id, upload_id)
-    with services.incoming.locked(upload.id) as part:
-        await in_thread(_require_offset, part, at)
-        await in_thread(services.incoming.require_space, upload.length - at)
+    async with services.incoming.locked(upload.id) as part:
+        await _require_offset(part, at)
+        await services.incoming.require_space(upload.length - at)
         size = await _receive(request, part, upload)
         if size == upload.length:
             await ingest.finish(services, upload, part)
@@ -112,14 +110,14 @@ async def append(upload_id: str, request: Request, robot: CurrentRobot, services
 async def terminate(upload_id: str, robot: CurrentRobot, services: ServicesDep) -> Response:
     """Forgets the upload and its bytes."""
     upload = await ingest.find(services, robot.id, upload_id)
-    with services.incoming.locked(upload.id):
+    async with services.incoming.locked(upload.id):
         await ingest.discard(services, upload)
     return _answer(204, {})
 
 
 async def _receive(request: Request, part: Part, upload: Upload) -> int:
-    """Writes the body in pieces of about 1 MiB; returns the file's size. A client that vanishes keeps what arrived."""
-    size, waiting = part.size(), bytearray()
+    """Writes the body in pieces; returns the file's size. A client that vanishes keeps what arrived."""
+    size, waiting = await part.size(), bytearray()
     try:
         async for piece in request.stream():
             waiting += piece
@@ -128,7 +126,7 @@ async def _receive(request: Request, part: Part, upload: Upload) -> int:
                     f"more bytes than announced: Upload-Length is {upload.length}",
                     fields=[("Upload-Length", "is less than what was sent")],
                 )
-            if len(waiting) >= _WRITE_BYTES:
+            if len(waiting) >= part.piece_bytes:
                 size += await _flush(part, waiting)
     except ClientDisconnect:
         log.info("client vanished", upload=upload.id, robot=upload.robot_id, bytes=size + len(waiting))
@@ -139,12 +137,12 @@ async def _flush(part: Part, waiting: bytearray) -> int:
     data = bytes(waiting)
     waiting.clear()
     if data:
-        await in_thread(part.append, data)
+        await part.append(data)
     return len(data)
 
 
-def _require_offset(part: Part, at: int) -> None:
-    size = part.size()
+async def _require_offset(part: Part, at: int) -> None:
+    size = await part.size()
     if size != at:
         raise Conflict(
             f"Upload-Offset: {at} given, {size} bytes are here; go on from there",

@@ -1,21 +1,17 @@
 """Asks the reader, in a process of its own, what an uploaded file holds, and trusts none of the answer unchecked."""
 
-import asyncio
 import json
-import os
-import signal
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lefleet_server.episodes import bounded
 from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text
 from lefleet_server.problems import Invalid, Unavailable
 
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU}
-"""Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file."""
+_READER = "lefleet_server.episodes.reader"
 
 _WallNs = Count
 """From 1970 on: a Jetson without a clock battery starts there, and its episodes count too."""
@@ -83,27 +79,23 @@ def refused(field: str, message: str) -> Invalid:
 
 
 async def _read(path: Path, timeout_s: float) -> dict[str, Any]:
-    # It gives way to everything else: starting Python is most of its work, and on one machine robots may run beside it.
-    command = ("nice", "-n", "10", sys.executable, "-I", "-m", "lefleet_server.episodes.reader", str(path))
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # The server's own environment may hold the database's password; this process reads files of strangers.
-        env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ},
-    )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
-    except TimeoutError as error:
-        raise refused("file", f"could not be read within {timeout_s:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if -(process.returncode or 0) in _CRASHES:
-        raise refused("file", f"makes the HDF5 library fail ({signal.Signals(-(process.returncode or 0)).name})")
-    if process.returncode:
-        raise Unavailable(f"the check of the file ended early ({process.returncode}); send the last bytes again")
-    answer: dict[str, Any] = json.loads(output)
+        answer: dict[str, Any] = json.loads(await bounded.ask(_READER, path, timeout_s=timeout_s))
+    except bounded.FileFaultError as error:
+        raise refused("file", str(error)) from error
+    except bounded.EndedEarlyError as error:
+        raise Unavailable(f"{error}; send the last bytes again") from error
     return answer
+
+
+async def signals(path: Path, timeout_s: float) -> bytes:
+    """The stored file's numbers by column as JSON (schemas.Signals). Raises Invalid or Unavailable."""
+    try:
+        found = await bounded.ask(_READER, "--signals", path, timeout_s=timeout_s)
+    except bounded.FileFaultError as error:
+        raise refused("file", str(error)) from error
+    except bounded.EndedEarlyError as error:
+        raise Unavailable(f"{error}; ask again") from error
+    if found.startswith(b'{"error"'):
+        raise refused("file", json.loads(found)["error"]["message"])
+    return found

@@ -1,17 +1,14 @@
 """Whether the server can do its work, and its numbers."""
 
-import os
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import schema
+from lefleet_server.jobs import queue
 from lefleet_server.robots.service import list_robots
 from lefleet_server.services import Services
-from lefleet_server.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -20,22 +17,29 @@ async def readiness(services: Services) -> dict[str, str]:
     """`ok` or what is wrong, for each thing the server needs."""
     return {
         "database": await _database(services),
-        "blobs": await in_thread(_writable, services.blobs.root),
-        "incoming": await in_thread(_writable, services.incoming.root),
+        "blobs": await services.blobs.check(),
+        "incoming": await services.incoming.check(),
     }
 
 
 async def render_metrics(services: Services) -> bytes:
     """The server's metrics. Without the database the robots are left out, the rest still says how the server is."""
-    services.metrics.robots.clear()
+    metrics = services.metrics
+    for gauge in (metrics.robots, metrics.jobs_queue_depth, metrics.job_oldest_age, metrics.jobs_dead):
+        gauge.clear()
     try:
         async with services.db.session() as session:
             views = await list_robots(session, services.settings.offline_after_s)
+            depths = await queue.depths(session)
     except (SQLAlchemyError, OSError) as error:
         log.warning("no robots in the metrics: the database does not answer", error=str(error)[:200])
     else:
         for (state, site), count in Counter((view.state, view.robot.site) for view in views).items():
-            services.metrics.robots.labels(state, site).set(count)
+            metrics.robots.labels(state, site).set(count)
+        for depth in depths:
+            metrics.jobs_queue_depth.labels(depth.queue).set(depth.waiting)
+            metrics.job_oldest_age.labels(depth.queue).set(depth.oldest_age_s)
+            metrics.jobs_dead.labels(depth.queue).set(depth.dead)
     services.metrics.db_pool_in_use.set(services.db.in_use())
     return services.metrics.render()
 
@@ -46,15 +50,4 @@ async def _database(services: Services) -> str:
     except (schema.SchemaError, SQLAlchemyError, OSError) as error:
         log.warning("not ready", database=str(error)[:300])
         return str(error) if isinstance(error, schema.SchemaError) else "does not answer"
-    return "ok"
-
-
-def _writable(folder: Path) -> str:
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"ready?")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return f"{folder.name}: cannot be written: {error.strerror}"
     return "ok"

@@ -1,0 +1,72 @@
+"""One episode's analysis as a job: asked of a confined process, stored with the end of the job."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from lefleet_server.analysis import QUEUE, VERSION
+from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.db import Database, utc_now
+from lefleet_server.episodes import bounded
+from lefleet_server.episodes.models import Episode
+from lefleet_server.jobs import queue
+from lefleet_server.jobs.queue import Claimed
+from lefleet_server.jobs.worker import Store
+from lefleet_server.storage import BlobStore
+
+_PROCESS = "lefleet_server.analysis.process"
+
+
+class Analyser:
+    """The handler of the queue `analysis`. A wrong file is a result (quarantined), not a failure of the job."""
+
+    def __init__(self, db: Database, blobs: BlobStore, timeout_s: float) -> None:
+        self._db, self._blobs, self._timeout_s = db, blobs, timeout_s
+
+    async def __call__(self, job: Claimed) -> Store:
+        async with self._db.session() as session:
+            sha256 = await session.scalar(select(Episode.sha256).where(Episode.id == job.episode_id))
+        if sha256 is None:
+            raise LookupError(f"no episode {job.episode_id}")
+        async with self._blobs.local(sha256) as path:
+            try:
+                found = json.loads(await bounded.ask(_PROCESS, path, timeout_s=self._timeout_s))
+            except bounded.FileFaultError as error:
+                found = {"error": f"file: {error}"}
+        row = _row(found)
+
+        async def store(session: AsyncSession) -> None:
+            values = {"episode_id": job.episode_id, "version": VERSION, "analysed_at": utc_now()} | row
+            added = insert(EpisodeAnalysis).values(values)
+            # A worker of an older release that comes late must not undo what a newer one found.
+            newer = EpisodeAnalysis.version <= added.excluded.version
+            changed = added.on_conflict_do_update(index_elements=["episode_id"], set_=values, where=newer)
+            await session.execute(changed)
+
+        return store
+
+
+async def enqueue_older(session: AsyncSession, version: int = VERSION) -> int:
+    """Jobs for all episodes without an analysis of `version` or newer; returns how many are new."""
+    has = select(EpisodeAnalysis.episode_id).where(EpisodeAnalysis.version >= version)
+    missing = (await session.scalars(select(Episode.id).where(Episode.id.not_in(has)))).all()
+    pieces = (missing[at : at + 1000] for at in range(0, len(missing), 1000))
+    return sum([await queue.enqueue(session, QUEUE, piece, version, queue.LATER) for piece in pieces])
+
+
+async def of_episodes(session: AsyncSession, ids: Sequence[str]) -> dict[str, EpisodeAnalysis]:
+    """Those that are there."""
+    found = await session.scalars(select(EpisodeAnalysis).where(EpisodeAnalysis.episode_id.in_(ids)))
+    return {each.episode_id: each for each in found}
+
+
+def _row(found: dict[str, Any]) -> dict[str, Any]:
+    if "error" in found:
+        # What a file made a library say may hold what PostgreSQL does not store.
+        reason = str(found["error"]).replace("\x00", "").encode("utf-8", "replace").decode()
+        return {"state": "quarantined", "reason": reason, "flags": [], "statistics": {}}
+    return {"state": "analysed", "reason": None, "flags": found["flags"], "statistics": found["statistics"]}

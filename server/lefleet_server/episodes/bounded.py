@@ -1,0 +1,74 @@
+"""Asks a program of ours about a stranger's file: in a process that may crash, hang or want too much."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import lefleet_server
+
+_CRASHES = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSYS,
+    signal.SIGXCPU,
+    signal.SIGXFSZ,
+}
+"""Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file."""
+_OWN_CODE = str(Path(lefleet_server.__file__).parents[1])
+_START = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+"""`-I` keeps the environment's folders out of the process; the code is this process' own, not what is installed."""
+MOST_OUTPUT_BYTES = 256 << 20
+
+
+class FileFaultError(Exception):
+    """The file made the program crash, hang or want too much; the message says which."""
+
+
+class EndedEarlyError(Exception):
+    """The program ended for a reason that is not the file's; ask again."""
+
+
+async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
+    """What `python -m module arguments` prints. Raises FileFaultError or EndedEarlyError."""
+    # It gives way to everything else: on one machine robots may run beside it.
+    command = ("nice", "-n", "10", sys.executable, "-I", "-c", _START, _OWN_CODE, module, *map(str, arguments))
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        # The server's own environment may hold the database's password; this process reads files of strangers.
+        env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ},
+    )
+    try:
+        return await asyncio.wait_for(_output(process), timeout_s)
+    except TimeoutError as error:
+        raise FileFaultError(f"could not be read within {timeout_s:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _output(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    output = bytearray()
+    while piece := await process.stdout.read(1 << 18):
+        output += piece
+        if len(output) > MOST_OUTPUT_BYTES:
+            raise FileFaultError(f"holds more numbers than {MOST_OUTPUT_BYTES >> 20} MiB of text")
+    status = await process.wait()
+    if -status in _CRASHES:
+        raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
+    if status:
+        raise EndedEarlyError(f"the reading of the file ended early ({status})")
+    return bytes(output)

@@ -1,0 +1,36 @@
+"""Where episode files go, as the settings say it: an address without secrets, and a file with them."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from lefleet_server.secret import SecretFileError
+
+_CLOUDS = ("s3", "gs", "az")
+
+
+def check_url(url: str) -> str:
+    """Raises ValueError unless it is the address of a store, without credentials."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise ValueError("must hold no credentials; put them into store_credentials_file")
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+        return url
+    if parts.scheme in _CLOUDS and parts.netloc:
+        return url.rstrip("/")
+    raise ValueError("must be file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
+
+
+def read_credentials(path: Path) -> dict[str, Any]:
+    """obstore's options of the file. SecretFileError names the file, never what is in it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SecretFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise SecretFileError(f"{path}: is not YAML") from None
+    if not isinstance(values, dict) or not values or not all(isinstance(name, str) for name in values):
+        raise SecretFileError(f"{path}: must hold `name: value` lines, such as access_key_id and secret_access_key")
+    return {name: str(value) for name, value in values.items()}
