@@ -143,6 +143,11 @@ def make_authority() -> Callable:
     return module.Authority
 
 
+@pytest.fixture(name="free_port")
+def _free_port() -> Callable[[], int]:
+    return free_port
+
+
 @pytest.fixture(scope="session")
 def s3_module() -> object:
     """tests/s3.py: the real S3 server, and the proxy before it."""
