@@ -143,6 +143,30 @@ def make_authority() -> Callable:
     return module.Authority
 
 
+@pytest.fixture(name="free_port")
+def _free_port() -> Callable[[], int]:
+    return free_port
+
+
+@pytest.fixture(scope="session")
+def s3_module() -> object:
+    """tests/s3.py: the real S3 server, and the proxy before it."""
+    spec = importlib.util.spec_from_file_location("s3", Path(__file__).with_name("s3.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def s3(s3_module, tmp_path_factory) -> Iterator:
+    """A running S3 server; `s3.settings(prefix)` is what a server needs to use it."""
+    server = s3_module.S3Server(tmp_path_factory.mktemp("s3"), free_port())
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable:
     """`wait_until(condition, timeout_s)` polls until the condition holds, and fails after the time."""

@@ -1,4 +1,4 @@
-"""The server's command line. Exit status: 0 done, 1 cannot be done now, 2 wrong use or wrong settings."""
+"""The server's command line. Exit status: 0 done, 1 cannot be done now, 2 wrong use or settings, 3 fsck's findings."""
 
 import asyncio
 import json
@@ -262,6 +262,27 @@ def jobs_enqueue(
 
     count = _run(_settings(config), work)
     _print(as_json, {"enqueued": count}, f"{count} jobs are new")
+
+
+@cli.command()
+def fsck(
+    config: ConfigOption,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its SHA-256.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the episodes with their files, both ways; exit status 3 when something is still wrong."""
+    from lefleet_server.episodes import fsck_view
+
+    settings = _settings(config)
+
+    async def work(db: "Database") -> "fsck_view.Report":
+        return await fsck_view.run(settings, db, repair=repair, deep=deep, quiet=as_json)
+
+    report = _run(settings, work)
+    _print(as_json, report.as_json(), report.as_text())
+    if report.remaining:
+        raise typer.Exit(3)
 
 
 @cli.command()

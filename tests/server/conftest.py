@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -27,8 +28,37 @@ UPLOADS = "/api/v1/robot/uploads"
 
 
 @pytest.fixture
-def settings(server_settings: dict) -> Settings:
-    return Settings(**server_settings)
+def store() -> str:
+    """Which store the server has: tests that hold for both say `both_stores`."""
+    return "local"
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"fleet/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def settings(server_settings: dict, store: str, prefix: str, request: pytest.FixtureRequest) -> Settings:
+    more = request.getfixturevalue("s3").settings(prefix) if store == "s3" else {}
+    return Settings(**server_settings | more)
+
+
+@pytest.fixture
+def stored(settings: Settings, store: str, prefix: str, request: pytest.FixtureRequest) -> Callable[[str], list[Path]]:
+    """`stored("blobs")`, `stored("incoming")`: the files in that part of the store, wherever it is."""
+    root = request.getfixturevalue("s3").files(prefix, ".") if store == "s3" else settings.store_dir
+
+    def files(part: str) -> list[Path]:
+        return [path for path in (root / part).rglob("*") if path.is_file()]
+
+    return files
+
+
+@pytest.fixture
+def age(store: str, request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """Makes a file of the store look old."""
+    return request.getfixturevalue("s3").age if store == "s3" else lambda path: os.utime(path, (0, 0))
 
 
 @pytest.fixture

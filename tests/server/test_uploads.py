@@ -2,28 +2,28 @@
 
 import asyncio
 import hashlib
-import os
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
-from lefleet_server.episodes import ingest
-from lefleet_server.episodes.incoming import LocalIncoming
+from lefleet_server.episodes import ingest, stores
 from lefleet_server.episodes.models import Episode, Upload
+
+pytestmark = pytest.mark.parametrize("store", ["local", "s3"])
 
 
 @pytest.fixture
-def leftovers(services):
+def leftovers(services, stored):
     """What is on disk and in the tables: (incoming files, blobs, uploads, episodes)."""
 
     async def count() -> tuple[int, int, int, int]:
         async with services.db.session() as session:
             rows = [await session.scalar(select(func.count()).select_from(t)) for t in (Upload, Episode)]
-        blobs = [path for path in services.blobs.root.rglob("*") if path.is_file()]
-        return len(list(services.incoming.root.iterdir())), len(blobs), *rows
+        return len(stored("incoming")), len(stored("blobs")), *rows
 
     return count
 
@@ -42,7 +42,8 @@ async def test_an_upload_becomes_an_episode_with_a_receipt(robot, operator, epis
     proof = (await receipt(robot, data)).json()
     assert proof["sha256"] == hashlib.sha256(data).hexdigest()
     assert (proof["episode_id"], proof["bytes"]) == (path.stem, len(data))
-    assert services.blobs.path(proof["sha256"]).read_bytes() == data
+    async with services.blobs.local(proof["sha256"]) as stored:
+        assert stored.read_bytes() == data
     assert await leftovers() == (0, 1, 0, 1)
     assert b"lefleet_episodes_received_total 1.0" in services.metrics.render()
     episode = (await operator.get(f"/api/v1/episodes/{path.stem}")).json()
@@ -134,12 +135,11 @@ async def test_a_truncated_file_is_refused_and_leaves_nothing(robot, episode_fil
     assert await leftovers() == (0, 0, 0, 0)
 
 
-def _replace(name, **options):
+def _replace(name, data=None, **options):
     def edit(file: h5py.File) -> None:
-        data = options.pop("data", None)
-        data = file[name][:] if data is None else data
+        new = file[name][:] if data is None else data
         del file[name]
-        file.create_dataset(name, data=data, **options)
+        file.create_dataset(name, data=new, **options)
 
     return edit
 
@@ -293,23 +293,43 @@ async def test_what_was_complete_when_the_server_died_is_finished_by_asking_for_
     path = episode_file()
     data = path.read_bytes()
     url = (await robot.announce(data, path.stem)).headers["location"]
-    services.incoming.path(url.rsplit("/", 1)[1]).write_bytes(data)
+    async with services.incoming.locked(url.rsplit("/", 1)[1]) as part:
+        await part.append(data)
     head = await robot.http.head(url, headers={"Tus-Resumable": "1.0.0"})
     assert (head.status_code, head.headers["upload-offset"]) == (200, str(len(data)))
     assert (await receipt(robot, data)).status_code == 200
     assert await leftovers() == (0, 1, 0, 1)
 
 
-async def test_the_sweep_finishes_complete_uploads_and_removes_expired_ones(robot, episode_file, services, leftovers):
-    done, old, stray = episode_file(), episode_file(), services.incoming.path("0" * 32)
+async def test_the_sweep_finishes_complete_uploads_and_removes_expired_ones(
+    robot, episode_file, services, leftovers, stored, age
+):
+    done, old = episode_file(), episode_file()
     urls = [(await robot.announce(p.read_bytes(), p.stem)).headers["location"] for p in (done, old)]
-    services.incoming.path(urls[0].rsplit("/", 1)[1]).write_bytes(done.read_bytes())
-    stray.write_bytes(b"nobody's")
-    for path in (services.incoming.path(urls[1].rsplit("/", 1)[1]), stray):
-        os.utime(path, (0, 0))
+    for url, data in zip(urls, (done.read_bytes(), b"a beginning"), strict=True):
+        async with services.incoming.locked(url.rsplit("/", 1)[1]) as part:
+            await part.append(data)
+    async with services.db.transaction() as session:
+        await session.execute(update(Upload).values(created_at=datetime.fromtimestamp(0, UTC)))
+    for path in stored("incoming"):
+        age(path)
     await ingest.sweep(services)
     assert (await receipt(robot, done.read_bytes())).status_code == 200
     assert await leftovers() == (0, 1, 0, 1)
+
+
+async def test_the_sweep_removes_bytes_that_belong_to_no_upload_but_no_young_ones(
+    robot, episode_file, services, leftovers, stored, age
+):
+    for path in (episode_file(), episode_file()):
+        url = (await robot.announce(path.read_bytes(), path.stem)).headers["location"]
+        async with services.incoming.locked(url.rsplit("/", 1)[1]) as part:
+            await part.append(b"a beginning")
+    age(stored("incoming")[0])
+    async with services.db.transaction() as session:
+        await session.execute(delete(Upload))
+    await ingest.sweep(services)
+    assert await leftovers() == (1, 0, 0, 0)
 
 
 async def test_a_robot_cannot_open_uploads_without_end(robot, services):
@@ -328,7 +348,8 @@ async def test_options_tell_what_the_server_can(anonymous):
 
 
 async def test_a_full_disk_is_507_and_nothing_is_taken(robot, services, app):
-    app.state.services = replace(services, incoming=LocalIncoming(services.incoming.root, min_free_bytes=1 << 60))
+    full = services.settings.model_copy(update={"min_free_bytes": 1 << 60})
+    app.state.services = replace(services, incoming=stores.build(full, services.db, "full").incoming)
     answer = await robot.announce(b"data", "0" * 32)
     assert answer.status_code == 507
     assert "min_free_bytes" in answer.json()["detail"]

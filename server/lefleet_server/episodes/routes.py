@@ -117,6 +117,7 @@ async def get_file(episode_id: str, user: CurrentUser, services: ServicesDep) ->
     """The episode as the robot sent it, HDF5."""
     async with services.db.session() as session:
         episode = await service.get_episode(session, episode_id)
+    await service.require_file(services.blobs, episode)
     headers = {
         "Content-Length": str(episode.bytes),
         "Content-Disposition": f'attachment; filename="{episode.robot_id}-{episode.id}.h5"',

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -117,16 +118,36 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
     if not 0 <= index < episode.frames:
         raise NotFound(f"episode {episode.id} has frames 0 to {episode.frames - 1}, not {index}")
     at = place["bytes_offset"] + IMAGE_LENGTH_BYTES * index
-    length = int.from_bytes(await blobs.read(episode.sha256, at, IMAGE_LENGTH_BYTES), "little")
-    if length == 0:
-        raise NotFound(f"{camera} had no picture yet at frame {index} of episode {episode.id}")
-    return await blobs.read(episode.sha256, place["offset"] + place["stride"] * index, length)
+    with _its_file(episode):
+        length = int.from_bytes(await blobs.read(episode.sha256, at, IMAGE_LENGTH_BYTES), "little")
+        if length == 0:
+            raise NotFound(f"{camera} had no picture yet at frame {index} of episode {episode.id}")
+        return await blobs.read(episode.sha256, place["offset"] + place["stride"] * index, length)
 
 
 async def signals(services: Services, episode: Episode) -> bytes:
     """The episode's numbers by column, JSON (see schemas.Signals)."""
-    async with services.blobs.local(episode.sha256) as path:
-        return await validation.signals(path, services.settings.validation_timeout_s)
+    with _its_file(episode):
+        async with services.blobs.local(episode.sha256) as path:
+            return await validation.signals(path, services.settings.validation_timeout_s)
+
+
+async def require_file(blobs: BlobStore, episode: Episode) -> None:
+    """NotFound when the episode's file is lost."""
+    with _its_file(episode):
+        if await blobs.size(episode.sha256) is None:
+            raise FileNotFoundError(episode.sha256)
+
+
+@contextmanager
+def _its_file(episode: Episode) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"the file of episode {episode.id} is not in the store; `lefleet-server fsck --repair` asks "
+            f"{episode.robot_id} for it again"
+        ) from error
 
 
 def _encode(last: Episode) -> str:

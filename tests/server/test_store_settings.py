@@ -1,0 +1,60 @@
+"""Where episode files go, as a settings file says it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lefleet_server.config import ConfigError, load
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    def load_with(**values: object):
+        path = tmp_path / "server.yml"
+        path.write_text(yaml.safe_dump({"state_dir": "state", **values}))
+        return load(path, {})
+
+    return load_with
+
+
+def test_without_an_address_files_go_to_the_state_folder(read):
+    settings = read()
+    assert (settings.blobs_dir, settings.incoming_dir) == (Path("state/blobs"), Path("state/incoming"))
+
+
+def test_a_file_address_names_the_folder_of_blobs_and_incoming_alike(read):
+    settings = read(store_url="file:///mnt/big%20disk")
+    assert (settings.blobs_dir, settings.incoming_dir) == (Path("/mnt/big disk/blobs"), Path("/mnt/big disk/incoming"))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/fleet", "gs://bucket", "az://container/a/b"])
+def test_an_object_store_has_no_folder(read, url):
+    assert read(store_url=url).store_dir is None
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "file://host/x", "s3:///prefix", "/var/lib/x", "file:///"])
+def test_another_address_is_refused_with_those_that_would_be_right(read, url):
+    with pytest.raises(ConfigError, match=r"store_url: .*s3://bucket/prefix"):
+        read(store_url=url)
+
+
+def test_credentials_in_the_address_are_refused_and_not_shown(read):
+    with pytest.raises(ConfigError, match="store_credentials_file") as refused:
+        read(store_url="s3://key:hidden-word@bucket/fleet")
+    assert "hidden-word" not in str(refused.value)
+
+
+def test_options_of_an_object_store_need_one(read):
+    with pytest.raises(ConfigError, match="store_endpoint goes with an object store"):
+        read(store_endpoint="http://127.0.0.1:9000")
+
+
+@pytest.mark.parametrize("text", [None, "", "hidden-word", "a: [hidden-word"])
+def test_a_credentials_file_that_holds_none_is_named_and_not_shown(read, tmp_path, text):
+    path = tmp_path / "store.yml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=f"store_credentials_file: {path}") as refused:
+        read(store_url="s3://bucket", store_credentials_file=str(path))
+    assert "hidden-word" not in str(refused.value)
