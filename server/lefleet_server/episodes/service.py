@@ -11,7 +11,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
-from lefleet_server.accounts.service import audit
+from lefleet_server.audit.service import audit
 from lefleet_server.episodes import reader
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound

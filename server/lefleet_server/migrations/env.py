@@ -3,11 +3,12 @@
 from alembic import context
 
 from lefleet_server.accounts import models as _accounts
+from lefleet_server.audit import models as _audit
 from lefleet_server.db import Base
 from lefleet_server.episodes import models as _episodes
 from lefleet_server.robots import models as _robots
 
-MODELS = (_accounts, _episodes, _robots)
+MODELS = (_accounts, _audit, _episodes, _robots)
 """Imported so that every table is in the metadata."""
 
 context.configure(
