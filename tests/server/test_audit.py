@@ -139,7 +139,11 @@ async def test_an_entry_says_who_from_where_and_in_which_request(admin, services
         answer = await client.patch(f"{API}/users/root-admin", json={"role": "admin"})
         answer = await client.post(f"{API}/users", json={"username": "zoe"})
     entry = (await admin.get(f"{API}/audit", params={"subject": "user:zoe"})).json()["items"][0]
-    assert (entry["actor"], entry["via"], entry["address"]) == ("user:root-admin", f"token:{made['prefix']}", "192.0.2.9")
+    assert (entry["actor"], entry["via"], entry["address"]) == (
+        "user:root-admin",
+        f"token:{made['prefix']}",
+        "192.0.2.9",
+    )
     assert entry["request_id"] == answer.headers["x-request-id"]
 
 

@@ -80,8 +80,10 @@ def talk(port: int, *pieces: bytes) -> bytes:
         (b"408", [b""]),
         (b"408", [b"GET /healthz HTTP/1.1\r\nHost: a\r\n"]),
         (b"431", [b"GET /healthz HTTP/1.1\r\nX: ", b"x" * (MAX_HEAD_BYTES + 1)]),
-        (b"408", [b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-                  b"Content-Length: 9\r\n\r\n{"]),
+        (
+            b"408",
+            [b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"],
+        ),
     ],
     ids=["nothing", "half a head", "endless head", "half a body"],
 )
@@ -89,5 +91,3 @@ async def test_who_drips_or_floods_is_sent_away(slow, status, pieces):
     answer = await asyncio.to_thread(talk, slow, *pieces)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"application/problem+json" in answer
-
-
