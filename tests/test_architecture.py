@@ -30,7 +30,7 @@ ONLY_IN_AGENT = {
 }
 ONLY_IN_SERVER = {
     "h5py": ["episodes/reader.py"],
-    "fastapi": ["*/routes.py", "app.py", "auth.py", "problems.py", "*/uploads.py", "dashboard/*"],
+    "fastapi": ["*/routes.py", "*/*_routes.py", "app.py", "auth.py", "problems.py", "*/uploads.py", "dashboard/*"],
     "nicegui": ["dashboard/*"],
     "obstore": ["storage/*"],
     "typer": ["__main__.py", "cli.py"],

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from lefleet_server import __version__, logs
 from lefleet_server.accounts.roles import Role
 from lefleet_server.config import CONFIG_VARIABLE, ConfigError, Settings, load
-from lefleet_server.fields import RobotId, Site, Username
+from lefleet_server.fields import PASSWORD_MIN_CHARS, RobotId, Site, Username
 
 # Commands import what they alone need: SQLAlchemy, FastAPI and NiceGUI take seconds on a small machine.
 # ruff: noqa: PLC0415
@@ -39,6 +39,7 @@ def serve(config: ConfigOption) -> None:
     import uvicorn
 
     from lefleet_server.app import create_app
+    from lefleet_server.protocol import bounded
 
     settings = _settings(config)
     _run(settings, _nothing)
@@ -46,6 +47,7 @@ def serve(config: ConfigOption) -> None:
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        http=bounded(settings.request_idle_s),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -163,6 +165,30 @@ def login_link(config: ConfigOption, user: str = "admin", as_json: JsonOption = 
 
     url = f"{settings.address}/login?code={_run(settings, work)}"
     _print(as_json, {"user": user, "url": url, "ttl_s": settings.login_code_ttl_s}, url)
+
+
+@cli.command("audit")
+def audit_log(
+    config: ConfigOption,
+    actor: Annotated[str | None, typer.Option(help="Only what this one did: user:NAME, robot:ID, console.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action, or with `user` also `user.added`.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what was done to this: robot:ID, user:NAME.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with every detail.")] = False,
+) -> None:
+    """Print who changed what, newest first."""
+    from lefleet_server.audit import service
+    from lefleet_server.audit.schemas import AuditOut
+
+    which = service.AuditFilter(actor, action, subject)
+
+    async def work(db: "Database") -> None:
+        async with db.session() as session:
+            async for entry in service.every_entry(session, which):
+                out = AuditOut.model_validate(entry)
+                text = f"{out.at:%Y-%m-%d %H:%M:%S} {out.actor} {out.action} {out.subject} {out.address or '-'}"
+                typer.echo(out.model_dump_json() if as_json else text)
+
+    _run(_settings(config), work)
 
 
 @users.command("add")
@@ -341,8 +367,11 @@ def _password(path: Path | None) -> str | None:
     except OSError as error:
         _fail(f"--password-file: {path}: {error.strerror}", status=2)
     password = text.removesuffix("\n")
-    if len(password) < 8:
-        _fail("--password-file: the password has fewer than 8 characters; choose a longer one", status=2)
+    if len(password) < PASSWORD_MIN_CHARS:
+        _fail(
+            f"--password-file: the password has fewer than {PASSWORD_MIN_CHARS} characters; choose a longer one",
+            status=2,
+        )
     return password
 
 

@@ -12,13 +12,16 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import __version__, problems
+from lefleet_server.accounts import people_routes as people
 from lefleet_server.accounts import routes as accounts
+from lefleet_server.audit import routes as audit
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
+from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
-from lefleet_server.middleware import API, BoundedBody, Observed
+from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.problems import Unavailable
 from lefleet_server.robots import routes as robots
@@ -69,8 +72,8 @@ def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(BoundedBody)
-    app.add_middleware(Observed, metrics=services.metrics)
+    app.add_middleware(Limits, idle_s=settings.request_idle_s)
+    app.add_middleware(Observed, metrics=services.metrics, https=settings.secure_cookies)
     app.include_router(_api())
     app.include_router(operations.root)
     if dashboard:
@@ -89,7 +92,15 @@ def openapi_document() -> str:
 
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
-    for part in (accounts.router, robots.router, episodes.router, uploads.router, operations.router):
+    for part in (
+        accounts.router,
+        people.router,
+        audit.router,
+        robots.router,
+        episodes.router,
+        uploads.router,
+        operations.router,
+    ):
         api.include_router(part)
     return api
 

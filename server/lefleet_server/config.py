@@ -127,6 +127,13 @@ class Settings(BaseSettings):
         10, ge=1, description="Failed log-ins per account or address within 15 minutes before more are refused."
     )
 
+    request_idle_s: float = Field(
+        30,
+        gt=0,
+        le=3600,
+        description="Seconds that a request's head may take, and its body may stop coming, before it ends with 408.",
+    )
+
     metrics_open: bool = Field(
         False, description="Whether /metrics and the robots' metrics answer others than this machine unasked."
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 INT64_MAX = (1 << 63) - 1
+PASSWORD_MIN_CHARS = 8
 
 
 def _storable(text: str) -> str:
@@ -16,7 +17,9 @@ def _storable(text: str) -> str:
 RobotId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 CameraName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
+NewPassword = Annotated[str, StringConstraints(min_length=PASSWORD_MIN_CHARS, max_length=1000)]
 Site = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,63}$")]
+RowId = Annotated[int, Field(ge=1, le=INT64_MAX)]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]

@@ -1,47 +1,61 @@
-"""Around every request: time it, bound its body, and send the headers that browsers need."""
+"""Around every request: say where it comes from, time it, and send the headers that browsers need."""
 
 import time
-from collections.abc import Iterable
+from typing import Any
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lefleet_server.audit import origin
+from lefleet_server.limits import API
 from lefleet_server.metrics import Metrics
-from lefleet_server.problems import TooLarge, response
 
-MAX_BODY_BYTES = 2 << 20
-API = "/api/v1"
-UPLOADS = f"{API}/robot/uploads/"
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-}
 log = structlog.get_logger()
+
+
+def safe_headers(https: bool) -> dict[str, str]:
+    """What every answer carries. Pages loosen the policy for themselves (dashboard.headers)."""
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+    # Without includeSubDomains: what else a lab runs below this name is not ours to decide.
+    return headers | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
 
 
 class Observed:
     """Counts and times requests by route template (never by path: ids grow without end)."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, https: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._headers = safe_headers(https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        of = origin.begin(scope)
+        with structlog.contextvars.bound_contextvars(request_id=of.request_id):
+            if scope["type"] == "http":
+                await self._http(of.request_id, scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+
+    async def _http(self, request_id: Any, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 500
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                self._complete(MutableHeaders(scope=message), scope["path"], request_id)
             await send(message)
 
         try:
@@ -51,39 +65,12 @@ class Observed:
             self._metrics.request_seconds.labels(_route(scope), str(status)).observe(seconds)
             log.debug("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
-
-class BoundedBody:
-    """Refuses bodies over 2 MiB on the API; uploads have their own limit."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/api/") or scope["path"].startswith(UPLOADS):
-            await self._app(scope, receive, send)
-            return
-        if _declared_length(Headers(scope=scope).getlist("content-length")) > MAX_BODY_BYTES:
-            await response(TooLarge(_TOO_LARGE))(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_on() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                # FastAPI passes on this exception alone when reading a body fails.
-                raise HTTPException(413, _TOO_LARGE)
-            return message
-
-        await self._app(scope, receive_on, send)
-
-
-_TOO_LARGE = f"the body has more than {MAX_BODY_BYTES} bytes"
-
-
-def _declared_length(values: Iterable[str]) -> int:
-    return max((int(value) for value in values if value.isdigit()), default=0)
+    def _complete(self, headers: MutableHeaders, path: str, request_id: str) -> None:
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        headers["X-Request-Id"] = request_id
+        if path.startswith("/api/"):
+            headers.setdefault("Cache-Control", "no-store")
 
 
 def _route(scope: Scope) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROBOT_PREFIX = "lfr_"
 USER_PREFIX = "lfu_"
+TOKEN_PREFIX = "lft_"  # noqa: S105 - how every API token begins, no secret
 
 
 def new_token(prefix: str) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from lefleet_server import schema
 from lefleet_server.accounts import models as _accounts  # noqa: F401 - fills the metadata
 from lefleet_server.analysis import models as _analysis  # noqa: F401
+from lefleet_server.audit import models as _audit  # noqa: F401
 from lefleet_server.db import Base
 from lefleet_server.episodes import models as _episodes  # noqa: F401
 from lefleet_server.jobs import models as _jobs  # noqa: F401

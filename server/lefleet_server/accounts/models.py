@@ -1,15 +1,15 @@
-"""People, their log-ins, and the audit log."""
+"""People, their log-ins and their tokens."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.accounts.roles import Role
+from lefleet_server.audit.models import AuditEntry
 from lefleet_server.db import Base
 
-__all__ = ["AuditEntry", "LoginCode", "LoginFailure", "LoginSession", "Role", "User"]
+__all__ = ["ApiToken", "AuditEntry", "LoginCode", "LoginFailure", "LoginSession", "Role", "User"]
 
 
 class User(Base):
@@ -40,9 +40,16 @@ class LoginSession(Base):
     __tablename__ = "login_sessions"
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
+    """Names the session in lists, where its secret must not be."""
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    address: Mapped[str] = mapped_column(server_default="")
+    agent: Mapped[str] = mapped_column(server_default="")
+    """The browser's or program's own word."""
+    seen_at: Mapped[datetime | None]
+    """To the minute."""
 
 
 class LoginFailure(Base):
@@ -60,16 +67,20 @@ class LoginFailure(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class AuditEntry(Base):
-    """Who did what to which thing; only ever inserted."""
+class ApiToken(Base):
+    """A secret that acts for its owner within its scopes until it expires or is revoked."""
 
-    __tablename__ = "audit_log"
-    __table_args__ = (Index("ix_audit_log_subject_at", "subject", "at"),)
+    __tablename__ = "api_tokens"
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=func.now())
-    actor: Mapped[str]
-    """`user:NAME`, `robot:ID` or `console`."""
-    action: Mapped[str]
-    subject: Mapped[str]
-    detail: Mapped[dict[str, Any]]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    """The secret's first letters, by which people recognise it."""
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    """To the minute."""
+    revoked_at: Mapped[datetime | None]

@@ -1,28 +1,33 @@
-"""People: accounts, log-in, sessions, and the audit log."""
+"""People: accounts, passwords, one-time log-in codes."""
 
-import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts.models import AuditEntry, LoginCode, LoginFailure, LoginSession, Role, User
+from lefleet_server.accounts import sessions
+from lefleet_server.accounts.models import LoginCode, Role, User
+from lefleet_server.accounts.passwords import hashed, matches
+from lefleet_server.audit.service import audit
 from lefleet_server.db import utc_now
-from lefleet_server.problems import NotFound, TooMany, Unauthenticated
-from lefleet_server.secret import USER_PREFIX, digest, new_code, new_token
-
-_THROTTLE = timedelta(minutes=15)
-_HASHER = PasswordHasher()
+from lefleet_server.problems import Conflict, Forbidden, NotFound, Unauthenticated
+from lefleet_server.secret import digest, new_code
 
 
-def audit(session: AsyncSession, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
-    """Adds one line to the audit log, committed with whatever it describes."""
-    session.add(AuditEntry(actor=actor, action=action, subject=subject, detail=detail))
+async def list_users(session: AsyncSession) -> Sequence[User]:
+    """Everybody, by name."""
+    return (await session.scalars(select(User).order_by(User.username))).all()
+
+
+async def get_user(session: AsyncSession, username: str, *, lock: bool = False) -> User:
+    query = select(User).where(User.username == username)
+    user = (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
+    if user is None:
+        raise NotFound(f"no account {username!r}; add it with `lefleet-server users add {username}`")
+    return user
 
 
 async def put_user(session: AsyncSession, username: str, role: Role, password: str | None, actor: str) -> bool:
@@ -30,7 +35,7 @@ async def put_user(session: AsyncSession, username: str, role: Role, password: s
     existing = (await session.scalars(select(User).where(User.username == username))).one_or_none()
     if existing is not None and await _is_same(existing, role, password):
         return False
-    password_hash = await asyncio.to_thread(_HASHER.hash, password) if password is not None else None
+    password_hash = await hashed(password) if password is not None else None
     changes: dict[str, Any] = {"role": role.value, "disabled_at": None}
     if password_hash is not None:
         changes["password_hash"] = password_hash
@@ -44,44 +49,75 @@ async def put_user(session: AsyncSession, username: str, role: Role, password: s
     return True
 
 
+async def add_user(session: AsyncSession, username: str, role: Role, actor: str) -> User:
+    """A new account, entered by log-in links until it has a password. Raises Conflict when the name is taken."""
+    new = insert(User).values(username=username, role=role.value).on_conflict_do_nothing()
+    if (await session.execute(new.returning(User.id))).scalar_one_or_none() is None:
+        raise Conflict(f"there is an account {username!r} already", fields=[("username", "is taken")])
+    audit(session, actor, "user.added", f"user:{username}", {"role": role.value, "password": False})
+    return await get_user(session, username)
+
+
+async def change_user(
+    session: AsyncSession, username: str, actor: str, role: Role | None = None, disabled: bool | None = None
+) -> User:
+    """Another role, or out of or into the house. Whoever is disabled is out at once: their sessions and links end.
+
+    Raises NotFound, and Conflict when nobody would be left to administer.
+    """
+    admins = select(User).where(User.role == Role.ADMIN, User.disabled_at.is_(None)).order_by(User.id)
+    others = [user for user in await session.scalars(admins.with_for_update()) if user.username != username]
+    user = await get_user(session, username, lock=True)
+    old = {"role": user.role, "disabled": user.disabled_at is not None}
+    new = {
+        "role": user.role if role is None else role.value,
+        "disabled": old["disabled"] if disabled is None else disabled,
+    }
+    if new == old:
+        return user
+    was_admin = old == {"role": Role.ADMIN.value, "disabled": False}
+    if was_admin and not others:
+        raise Conflict(f"{username} is the last administrator; make another one first")
+    user.role = str(new["role"])
+    user.disabled_at = (user.disabled_at or utc_now()) if new["disabled"] else None
+    audit(session, actor, "user.changed", f"user:{username}", {"old": old, "new": new})
+    if new["disabled"] and not old["disabled"]:
+        await sessions.end_sessions(session, user, actor)
+        await session.execute(delete(LoginCode).where(LoginCode.user_id == user.id))
+    await session.flush()
+    return user
+
+
+async def change_password(session: AsyncSession, username: str, old: str | None, new: str, keep: int | None) -> None:
+    """Sets the person's own password and ends their other sessions, all but `keep`.
+
+    Who has one must know it, or an unlocked screen would be enough; Forbidden otherwise.
+    """
+    user = await get_user(session, username, lock=True)
+    if user.password_hash is not None and not await matches(user.password_hash, old or ""):
+        raise Forbidden("the old password is wrong", fields=[("old", "is not this account's password")])
+    user.password_hash = await hashed(new)
+    audit(session, f"user:{username}", "user.password-changed", f"user:{username}", {})
+    await sessions.end_sessions(session, user, f"user:{username}", but=keep)
+
+
 async def create_login_code(session: AsyncSession, username: str, ttl_s: int, actor: str) -> str:
     """A code that logs this person in once, within `ttl_s`."""
-    user = (await session.scalars(select(User).where(User.username == username))).one_or_none()
-    if user is None or user.disabled_at is not None:
-        raise NotFound(f"no account {username!r}; add it with `lefleet-server users add {username}`")
+    user = await get_user(session, username)
+    if user.disabled_at is not None:
+        raise NotFound(f"no account {username!r} that may log in: it is disabled")
     code = new_code()
     session.add(LoginCode(code_hash=digest(code), user_id=user.id, expires_at=utc_now() + timedelta(seconds=ttl_s)))
     audit(session, actor, "user.login-code", f"user:{username}", {})
     return code
 
 
-async def check_throttle(session: AsyncSession, username: str | None, address: str, allowed: int) -> None:
-    """Raises TooMany after `allowed` failures of this account or address within 15 minutes.
-
-    One-time codes name no account: only the address counts, or a stranger's guesses would lock everyone out.
-    """
-    since = utc_now() - _THROTTLE
-    await session.execute(delete(LoginFailure).where(LoginFailure.at < since))
-    same = LoginFailure.address == address
-    if username is not None:
-        same = or_(LoginFailure.username == username, same)
-    if (await session.scalar(select(func.count()).select_from(LoginFailure).where(same)) or 0) >= allowed:
-        raise TooMany(
-            "too many failed log-ins; wait 15 minutes", headers={"Retry-After": str(int(_THROTTLE.total_seconds()))}
-        )
-
-
-def record_failure(session: AsyncSession, username: str | None, address: str) -> None:
-    session.add(LoginFailure(username=username or "", address=address))
-
-
 async def password_user(session: AsyncSession, username: str, password: str) -> User:
     """The person with this name and password; Unauthenticated does not say which of the two was wrong."""
     user = (await session.scalars(select(User).where(User.username == username))).one_or_none()
-    known = user is not None and user.disabled_at is None and user.password_hash is not None
-    expected = user.password_hash if user is not None and known else _decoy()
-    matches = await asyncio.to_thread(_verify, expected or "", password)
-    if user is None or not known or not matches:
+    known = user is not None and user.disabled_at is None
+    right = await matches(user.password_hash if user is not None and known else None, password)
+    if user is None or not right:
         raise Unauthenticated("wrong username or password")
     return user
 
@@ -102,35 +138,7 @@ async def code_user(session: AsyncSession, code: str) -> User:
     return user
 
 
-async def open_session(session: AsyncSession, user: User, ttl_s: int) -> str:
-    """The token of a new log-in."""
-    now = utc_now()
-    await session.execute(delete(LoginSession).where(LoginSession.expires_at < now))
-    token = new_token(USER_PREFIX)
-    expires_at = now + timedelta(seconds=ttl_s)
-    session.add(LoginSession(token_hash=digest(token), user_id=user.id, expires_at=expires_at))
-    audit(session, f"user:{user.username}", "user.logged-in", f"user:{user.username}", {})
-    return token
-
-
-async def close_session(session: AsyncSession, token: str) -> None:
-    await session.execute(delete(LoginSession).where(LoginSession.token_hash == digest(token)))
-
-
 async def _is_same(user: User, role: Role, password: str | None) -> bool:
     if user.role != role.value or user.disabled_at is not None:
         return False
-    return password is None or await asyncio.to_thread(_verify, user.password_hash or "", password)
-
-
-def _verify(password_hash: str, password: str) -> bool:
-    try:
-        return _HASHER.verify(password_hash, password)
-    except (VerifyMismatchError, InvalidHashError):
-        return False
-
-
-@cache
-def _decoy() -> str:
-    """Verified against when there is no such account, so that the answer takes as long."""
-    return _HASHER.hash("no account has this password")
+    return password is None or await matches(user.password_hash, password)

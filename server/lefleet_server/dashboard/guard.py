@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lefleet_server import problems
 from lefleet_server.accounts.models import User
-from lefleet_server.auth import user_of
+from lefleet_server.auth import require_same_origin, user_of
 from lefleet_server.dashboard.assets import PREFIX
 from lefleet_server.services import Services
 
@@ -33,6 +33,12 @@ class LoginRequired:
             await _unknown_api(scope["path"])(scope, receive, send)
             return
         connection = HTTPConnection(scope)
+        try:
+            # A live connection does what its person may: another site's page must not open one with their cookie.
+            require_same_origin(connection)
+        except problems.Forbidden as problem:
+            await _refuse(problem, scope, receive, send)
+            return
         user = await user_of(self._services.db, connection)
         if user is not None:
             connection.state.user = user
@@ -42,6 +48,13 @@ class LoginRequired:
         else:
             response = RedirectResponse(login_address(connection), status_code=HTTPStatus.SEE_OTHER)
             await response(scope, receive, send)
+
+
+async def _refuse(problem: problems.Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 4403, "reason": "another site's page"})
+    else:
+        await problems.response(problem)(scope, receive, send)
 
 
 def is_open(path: str) -> bool:

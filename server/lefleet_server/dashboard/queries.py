@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts.models import AuditEntry
+from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard.filters import Cursor, Filters
 from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Episode

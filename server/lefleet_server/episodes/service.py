@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
-from lefleet_server.accounts.service import audit
 from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.audit.service import audit
 from lefleet_server.episodes import validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound

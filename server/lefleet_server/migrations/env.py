@@ -4,12 +4,13 @@ from alembic import context
 
 from lefleet_server.accounts import models as _accounts
 from lefleet_server.analysis import models as _analysis
+from lefleet_server.audit import models as _audit
 from lefleet_server.db import Base
 from lefleet_server.episodes import models as _episodes
 from lefleet_server.jobs import models as _jobs
 from lefleet_server.robots import models as _robots
 
-MODELS = (_accounts, _analysis, _episodes, _jobs, _robots)
+MODELS = (_accounts, _analysis, _audit, _episodes, _jobs, _robots)
 """Imported so that every table is in the metadata."""
 
 context.configure(

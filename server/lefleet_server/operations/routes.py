@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
-from lefleet_server.auth import ServicesDep, bearer, user_of
+from lefleet_server.accounts.roles import Role, Scope
+from lefleet_server.auth import ServicesDep, bearer, principal_of
 from lefleet_server.metrics import CONTENT_TYPE
 from lefleet_server.operations import service
 from lefleet_server.problems import Forbidden
@@ -25,7 +26,9 @@ async def _metrics_allowed(request: Request, services: ServicesDep) -> None:
         return
     if settings.metrics_token_file is not None and await in_thread(_has_token, request, settings.metrics_token_file):
         return
-    if await user_of(services.db, request):
+    person = await principal_of(services.db, request)
+    if person is not None:
+        person.require(Role.VIEWER, Scope.METRICS)
         return
     raise Forbidden("metrics answer this machine only; log in, send the metrics token, or set metrics_open")
 

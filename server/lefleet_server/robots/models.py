@@ -17,6 +17,8 @@ class Robot(Base):
     site: Mapped[str] = mapped_column(server_default="")
     token_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
     """SHA-256 of the bearer token; None once revoked."""
+    next_token_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    """Of the token that takes over when the robot uses it first; until then the one before stays valid."""
     hw: Mapped[str]
     """What the robot runs on, in its own words."""
     agent_version: Mapped[str]

@@ -7,16 +7,19 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
-from lefleet_server.fields import CameraName
+from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep
+from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import exposition, service, stops
+from lefleet_server.robots import credentials, exposition, service, stops
 from lefleet_server.robots.schemas import (
+    Credential,
     Enrolled,
+    EnrolmentCode,
     EnrolRequest,
     EstopOut,
     Heartbeat,
     HeartbeatAnswer,
+    Revoked,
     RobotList,
     RobotOut,
     Stopping,
@@ -87,6 +90,38 @@ async def get_wishes(
     """What people want of the robot: as soon as that is newer than `since`, and what there is after `wait_s`."""
     response.headers["Cache-Control"] = "no-store"
     return WishesOut.of(await services.wishes.newer(robot.id, since, wait_s, request.is_disconnected))
+
+
+@router.post("/robot/credential", status_code=201, tags=["robots"])
+async def renew_credential(robot: CurrentRobot, response: Response, services: ServicesDep) -> Credential:
+    """A new credential. The one that asks stays valid until the new one is used; another answer not used is void."""
+    response.headers["Cache-Control"] = "no-store"
+    async with services.db.transaction() as session:
+        return Credential(token=await credentials.renew(session, robot.id))
+
+
+@router.post("/robots/{robot_id}/enrolment-code", status_code=201, tags=["people"])
+async def create_enrolment_code(
+    robot_id: Annotated[RobotId, Path()],
+    user: Admin,
+    response: Response,
+    services: ServicesDep,
+    site: Annotated[Site, Query()] = "",
+) -> EnrolmentCode:
+    """A one-time code with which a robot of this name gets its credential."""
+    response.headers["Cache-Control"] = "no-store"
+    ttl_s = services.settings.enrol_code_ttl_s
+    async with services.db.transaction() as session:
+        code = await service.create_enrolment_code(session, robot_id, site, ttl_s, f"user:{user.username}")
+    return EnrolmentCode(robot_id=robot_id, code=code, ttl_s=ttl_s)
+
+
+@router.delete("/robots/{robot_id}/credential", tags=["people"])
+async def revoke_credential(robot_id: Annotated[RobotId, Path()], user: Admin, services: ServicesDep) -> Revoked:
+    """Takes the robot's credential away at once; its episodes stay, and a new enrolment code brings it back."""
+    async with services.db.transaction() as session:
+        changed = await service.revoke(session, robot_id, f"user:{user.username}")
+    return Revoked(robot_id=robot_id, changed=changed)
 
 
 @router.get("/robots", tags=["people"])

@@ -25,6 +25,23 @@ class Enrolled(BaseModel):
     token: str = Field(description="The robot's credential. Shown this once; the server keeps only its hash.")
 
 
+class Credential(BaseModel):
+    """Takes over when it is used first; until then the one before stays valid."""
+
+    token: str = Field(description="The robot's new credential. Shown this once; the server keeps only its hash.")
+
+
+class EnrolmentCode(BaseModel):
+    robot_id: str
+    code: str = Field(description="For `lefleet-agent enrol`, once. Shown this once; the server keeps only its hash.")
+    ttl_s: int
+
+
+class Revoked(BaseModel):
+    robot_id: str
+    changed: bool = Field(description="False when it had no credential.")
+
+
 class PolicyRef(BaseModel):
     repo: Line
     commit: Line

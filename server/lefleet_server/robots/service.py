@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts.service import audit
+from lefleet_server.audit.service import audit
 from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
@@ -82,6 +82,7 @@ async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: 
     values = {
         "site": site,
         "token_hash": digest(token),
+        "next_token_hash": None,
         "hw": hw,
         "agent_version": agent_version,
         "enrolled_at": now,
@@ -101,7 +102,11 @@ async def revoke(session: AsyncSession, robot_id: str, actor: str) -> bool:
     """
     if await session.get(Robot, robot_id) is None:
         raise NotFound(f"no robot {robot_id!r}; `lefleet-server robots` lists them")
-    take = update(Robot).where(Robot.id == robot_id, Robot.token_hash.is_not(None)).values(token_hash=None)
+    take = (
+        update(Robot)
+        .where(Robot.id == robot_id, Robot.token_hash.is_not(None))
+        .values(token_hash=None, next_token_hash=None)
+    )
     taken = (await session.execute(take.returning(Robot.id))).scalar_one_or_none() is not None
     await session.execute(delete(Upload).where(Upload.robot_id == robot_id))
     codes = update(EnrolmentCode).where(EnrolmentCode.robot_id == robot_id, EnrolmentCode.used_at.is_(None))

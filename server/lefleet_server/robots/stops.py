@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts.service import audit
+from lefleet_server.audit.service import audit
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots.models import Robot, RobotStatus, RobotStop
 
