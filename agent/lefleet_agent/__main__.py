@@ -224,7 +224,7 @@ def settings(as_json: Json = False) -> None:
 
 def main() -> None:
     """Foreseen failures end with one sentence and exit code 1; wrong usage with 2; a stop that was cut short with 3."""
-    from lefleet_agent.courier.api import ServerError
+    from lefleet_agent.courier.errors import ServerError
     from lefleet_agent.drained import DrainError
     from lefleet_agent.logs import configure
     from lefleet_agent.spool import SpoolError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lefleet_agent import credential
 from lefleet_agent.config import AgentSettings, ConfigError
-from lefleet_agent.courier.api import ServerApi, ServerError
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import ServerError
 from lefleet_agent.credential import NotEnrolledError
 from lefleet_agent.doctor import arm, fleet, machine, processes
 from lefleet_agent.doctor.finding import Finding, unknown

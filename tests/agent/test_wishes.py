@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lefleet_agent.courier.api import Retryable, ServerApi, ServerError
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import Retryable, ServerError
 from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.requests import emergency_stop

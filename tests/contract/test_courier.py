@@ -18,7 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lefleet_agent import credential
-from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, Unauthorised, UploadGone
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import Rejected, Retryable, Unauthorised, UploadGone
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.pace import Pieces
 from lefleet_agent.courier.uploads import Uploader

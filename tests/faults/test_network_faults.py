@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lefleet_agent import credential
-from lefleet_agent.courier.api import Rejected, Retryable, ServerApi, ServerError
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import Rejected, Retryable, ServerError
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.losses import AGAIN_S, ALWAYS_S, LossCheck
 from lefleet_agent.courier.pace import Pieces

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, Unauthorised, UploadGone
 from lefleet_agent.courier.pace import http_date_s, retry_after_s
 from lefleet_agent.courier.patience import Patience
 
@@ -27,31 +28,6 @@ PROBLEM = "application/problem+json"
 IDLE_MAX_S = 3.0
 INTERVAL_S = (0.2, 300.0)
 WISH_MAX = (1 << 53) - 1
-
-
-class ServerError(Exception):
-    """The server was not satisfied. Each kind says what the caller does next."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-        """The pause that the server asked for."""
-
-
-class Retryable(ServerError):  # noqa: N818 - named by what to do
-    """Unreachable, overloaded or restarting: the same request may succeed later."""
-
-
-class Rejected(ServerError):  # noqa: N818
-    """The server will never accept this; the message is its reason."""
-
-
-class Unauthorised(ServerError):  # noqa: N818
-    """The credential is unknown or revoked: enrol again."""
-
-
-class UploadGone(ServerError):  # noqa: N818
-    """The partial upload is not there any more: begin a new one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from functools import partial
 import structlog
 
 from lefleet_agent.config import Courier as CourierSettings
-from lefleet_agent.courier.api import ServerApi, ServerError
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import ServerError
 from lefleet_agent.courier.exposition import metrics_server
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.losses import LossCheck

@@ -6,7 +6,8 @@ from itertools import batched
 
 import structlog
 
-from lefleet_agent.courier.api import ServerApi, UploadGone
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import UploadGone
 from lefleet_agent.spool import Spool
 
 log = structlog.get_logger()

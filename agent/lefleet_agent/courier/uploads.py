@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from lefleet_agent.courier.api import Receipt, Rejected, Retryable, ServerApi, ServerError, UploadGone
+from lefleet_agent.courier.api import Receipt, ServerApi
+from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, UploadGone
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.pace import Pieces
 from lefleet_agent.spool import Spool, SpooledEpisode, SpoolError

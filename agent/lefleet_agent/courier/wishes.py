@@ -9,7 +9,8 @@ import time
 
 import structlog
 
-from lefleet_agent.courier.api import ServerApi, UploadGone
+from lefleet_agent.courier.api import ServerApi
+from lefleet_agent.courier.errors import UploadGone
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
 
