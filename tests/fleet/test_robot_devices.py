@@ -117,7 +117,10 @@ def variables(calibration: Path) -> dict[str, Any]:
             {"name": "front", "path": f"/dev/v4l/by-path/{FRONT}", **size},
             {"name": "wrist", "path": WRIST.removesuffix("-video-index0"), **size},
         ],
-        "robot_devices_calibrations": [{"id": "devices-1", "file": str(calibration)}],
+        "robot_devices_calibrations": [
+            {"id": "devices-1", "file": str(calibration)},
+            {"id": "devices-1", "type": "so_leader", "file": str(calibration)},
+        ],
         "robot_devices_users": ["operator"],
     }
 
@@ -287,6 +290,8 @@ def test_calibrations_arrive_with_their_fingerprint_and_verify_finds_a_foreign_o
     folder = "/etc/lefleet/calibration/robots/so_follower"
     assert host.read(f"{folder}/devices-1.json") == calibration.read_text()
     assert "OK" in host.run(f"cd {folder} && sha256sum --check devices-1.json.sha256").stdout
+    leaders = "/etc/lefleet/calibration/teleoperators/so_leader"
+    assert "OK" in host.run(f"cd {leaders} && sha256sum --check devices-1.json.sha256").stdout
     host.run(f"sed -i s/700/701/ {folder}/devices-1.json")
     verify = play(ROLE, [host], variables, tasks_from="verify")
     assert verify.rc != 0
