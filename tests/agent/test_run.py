@@ -20,17 +20,22 @@ STEP_DEGREES = 360 / 4095
 
 
 @pytest.fixture
-def running(config, leader, agent_command, lefleet_agent) -> Iterator[subprocess.Popen[bytes]]:
+def started(config, leader, agent_command, lefleet_agent) -> Iterator[subprocess.Popen[bytes]]:
     """The simulated arm with its trained policy, and an emulated leader arm beside it."""
     settings = yaml.safe_load(config.read_text()) | {"robot": {"type": "so101_sim"}, "episode_time_limit_s": 300}
     config.write_text(yaml.safe_dump(settings))
     installed = lefleet_agent("release", "install", str(CHECKPOINT))
     assert installed.returncode == 0, installed.stderr
     process = subprocess.Popen([*agent_command("run"), "--config", str(config)])
-    assert eventually(lambda: told(config)["state"] == "running", 240)
     yield process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def running(started, config) -> subprocess.Popen[bytes]:
+    assert eventually(lambda: told(config)["state"] == "running", 240)
+    return started
 
 
 def episodes(config: Path) -> list[Path]:
@@ -79,3 +84,14 @@ def test_a_stop_ends_the_episode_and_leaves_no_process_behind(running, config):
     with h5py.File(episodes(config)[-1]) as file:
         assert file.attrs["interrupted"] and file.attrs["end_reason"] == "stopped"
         assert len(file["/action"]) == file.attrs["frames"] > 0
+
+
+def test_a_stop_while_the_policy_loads_ends_at_once_and_leaves_no_process_behind(started, config):
+    assert eventually(lambda: told(config)["state"] == "loading", 240)
+    process = psutil.Process(started.pid)
+    assert eventually(lambda: "lefleet-policy" in {part.name() for part in process.children()}, 60)
+    parts = process.children(recursive=True)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(60) == 0
+    assert eventually(lambda: not any(map(lives, parts)), 30)
+    assert not episodes(config)
