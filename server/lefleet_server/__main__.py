@@ -193,17 +193,25 @@ def users_add(
 def worker(
     config: ConfigOption,
     concurrency: Annotated[int | None, typer.Option(min=1, max=64, help="Jobs at a time, not the setting's.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of its metrics, not the setting's; 0: none.")
+    ] = None,
 ) -> None:
     """Do jobs until told to stop (SIGTERM); what is under way then is handed back."""
     from lefleet_server import worker as program
     from lefleet_server.app import build_services
 
     settings = _settings(config)
+    port = settings.worker_metrics_port if metrics_port is None else metrics_port
 
     async def work(db: "Database") -> None:
-        await program.run(settings, db, build_services(settings).blobs, concurrency or settings.worker_concurrency)
+        blobs = build_services(settings).blobs
+        await program.run(settings, db, blobs, concurrency or settings.worker_concurrency, port)
 
-    _run(settings, work)
+    try:
+        _run(settings, work)
+    except program.MetricsPortError as error:
+        _fail(str(error))
 
 
 @jobs.command("list")
