@@ -24,7 +24,7 @@ help: ## Show this list
 	@echo "LeFleet: a fleet of SO-101 arms that runs LeRobot policies and records everything it does"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## Bring up a whole fleet on this machine: server, database, two simulated robots, dashboard
+demo: ## Bring up a whole fleet on this machine: server, worker, database, two simulated robots, dashboard
 	@command -v $(PYTHON) >/dev/null || { echo "LeFleet: no python3 here; install Python 3.12 or 3.13" >&2; exit 1; }
 	@$(PYTHON) ansible/demo/stop.py --orphans
 	@$(PYTHON) ansible/demo/preflight.py --port "$(PORT)"

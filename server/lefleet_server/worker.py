@@ -14,13 +14,27 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.storage import BlobStore
 
 
-async def run(settings: Settings, db: Database, blobs: BlobStore, concurrency: int) -> None:
+class MetricsPortError(Exception):
+    """The metrics cannot be shown at their port; the message says why and what to do."""
+
+
+async def run(settings: Settings, db: Database, blobs: BlobStore, concurrency: int, metrics_port: int) -> None:
+    """Does `concurrency` jobs at a time; `metrics_port` 0: shows no metrics. Raises MetricsPortError."""
     metrics = Metrics()
     handlers = {analysis.QUEUE: Analyser(db, blobs, settings.analysis_timeout_s)}
     worker = Worker(settings, db, handlers, metrics, concurrency)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    if settings.worker_metrics_port:
-        start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.registry)
+    if metrics_port:
+        _show(metrics, settings.worker_metrics_host, metrics_port)
     await worker.run()
+
+
+def _show(metrics: Metrics, host: str, port: int) -> None:
+    try:
+        start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise MetricsPortError(
+            f"worker_metrics_port: {port} on {host}: {error.strerror}; choose another one, or 0 for none"
+        ) from error

@@ -94,6 +94,7 @@ def test_the_demo_from_its_first_start_to_its_end(demo):
     episodes = wait_for(lambda: episodes_by_robot(person), lambda found: found.keys() >= set(ROBOTS), 300)
     for robot in ROBOTS:
         check_episode(person, episodes[robot][0])
+        check_analysis(person, episodes[robot][-1])
     check_fleet(person)
 
     again = demo.make("demo")
@@ -129,6 +130,13 @@ def check_episode(person: httpx.Client, episode: dict) -> None:
         assert picture.is_success and picture.content.startswith(b"\xff\xd8")
     signals = person.get(f"/api/v1/episodes/{episode['id']}/signals").json()
     assert len(signals["action"]) == len(signals["joint_names"]) == 6
+
+
+def check_analysis(person: httpx.Client, episode: dict) -> None:
+    """The worker that the demo starts has looked at it."""
+    path = f"/api/v1/episodes/{episode['id']}/analysis"
+    answer = wait_for(lambda: person.get(path), lambda answer: answer.is_success, 180)
+    assert answer.json()["state"] == "analysed"
 
 
 def check_fleet(person: httpx.Client) -> None:

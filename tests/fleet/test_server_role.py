@@ -129,7 +129,7 @@ def stored(host: Any, client: httpx.Client) -> dict[str, str]:
 
 def containers(host: Any, form: str) -> dict[str, str]:
     """What `docker inspect` says of each service's container."""
-    names = ("postgres", "registry", "api", "caddy")
+    names = ("postgres", "registry", "api", "worker", "caddy")
     words = " ".join(f"lefleet-{name}-1" for name in names)
     lines = host.run(f"docker inspect --format '{form}' {words}").stdout.splitlines()
     return dict(zip(names, lines, strict=True))
@@ -212,6 +212,16 @@ def test_failed_log_ins_are_counted_by_the_address_that_caddy_saw(host: Any, cli
     assert sql(host, asked).split() == [host.run("ip route show default | cut -d' ' -f3").stdout.strip()]
 
 
+def test_the_worker_analyses_an_episode_in_its_container(host: Any, client: httpx.Client, tmp_path: Path) -> None:
+    credential = robot(host, client, "robot-analysed")
+    sent = episode(tmp_path)
+    upload(client, sent, credential)
+    address = f"/api/v1/episodes/{sent.stem}/analysis"
+    person = logged_in(host, client)
+    wait_until(lambda: person.get(address).status_code == 200)
+    assert person.get(address).json()["state"] == "analysed"
+
+
 def test_images_are_read_by_everyone_and_written_with_the_password(host: Any, client: httpx.Client) -> None:
     for port in (5443, 5444):
         host.run(f"install -D -m 0644 /opt/lefleet/server/ca.crt /etc/docker/certs.d/{NAME}:{port}/ca.crt")
@@ -249,7 +259,7 @@ def test_prometheus_reads_server_robots_and_nodes(
     assert "0.0.0.0:9100" not in host.run("ss -tlnH").stdout
 
 
-def test_a_changed_setting_replaces_the_server_and_nothing_else(
+def test_a_changed_setting_replaces_the_server_and_its_worker_and_nothing_else(
     host: Any, play: Callable[..., Any], variables: dict[str, Any]
 ) -> None:
     before = containers(host, "{{.Id}}")
@@ -257,7 +267,7 @@ def test_a_changed_setting_replaces_the_server_and_nothing_else(
     done = play(["server"], [host], variables | {"server_settings": settings})
     after = containers(host, "{{.Id}}")
     assert done.rc == 0
-    assert {name for name, identity in after.items() if identity != before[name]} == {"api"}
+    assert {name for name, identity in after.items() if identity != before[name]} == {"api", "worker"}
     assert play(["server"], [host], variables).rc == 0
 
 
@@ -384,6 +394,7 @@ def test_the_server_returns_by_itself_after_a_reboot(host: Any, client: httpx.Cl
             "docker update --restart unless-stopped lefleet-api-1",
             "lefleet-api-1: not running",
         ),
+        ("docker stop lefleet-worker-1", "docker start lefleet-worker-1", "lefleet-worker-1: not running"),
         ("systemctl stop lefleet-backup.timer", "systemctl start lefleet-backup.timer", "lefleet-backup.timer"),
         (
             "mv /opt/lefleet/server/ca.crt /root",
@@ -409,6 +420,7 @@ def test_verify_fails_when_something_is_broken(
         ({"server_hostname": "my server"}, "server_hostname=my server is no host name"),
         ({"server_https_port": 80}, "must differ; they are 80, 80, 5443, 5444"),
         ({"server_network": "172.29.77"}, "server_network=172.29.77 is used by this host"),
+        ({"server_workers": 0}, "server_workers=0 must be 1 or more"),
         ({"server_database_url": "postgresql://u:secret@db/lefleet"}, "without a password"),
         ({"server_database_url": "postgresql://u@db/lefleet"}, "server_database_password is empty"),
         ({"server_settings": {"public_url": "https://x"}}, "server_settings holds public_url"),

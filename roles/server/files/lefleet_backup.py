@@ -360,7 +360,8 @@ def restore(settings: Settings, stack: Stack, folder: Path) -> dict[str, Any]:
     if stack.has("postgres"):
         stack.run("up", "--detach", "--no-deps", "--wait", "postgres")
     # From here on the server takes nothing: what a robot were given a receipt for now would be lost in the exchange.
-    stack.run("stop", "api")
+    # Workers, too: they would write into the database that is on its way out.
+    stack.run("stop", "api", "worker")
     fill(stack, folder / "database.dump")
     owner = (settings.live_blobs.parent.stat().st_uid, settings.live_blobs.parent.stat().st_gid)
     settings.live_blobs.mkdir(exist_ok=True)
@@ -371,7 +372,7 @@ def restore(settings: Settings, stack: Stack, folder: Path) -> dict[str, Any]:
     before = exchange(stack)
     authority = restore_authority(settings, stack, folder / "pki")
     stack.run("run", "--rm", "-T", "--no-deps", "migrate")
-    stack.run("up", "--detach", "--no-deps", "--wait", "api")
+    stack.run("up", "--detach", "--no-deps", "--wait", "api", "worker")
     rows = int(stack.sql("SELECT count(*) FROM episodes"))
     absent = [blob.sha256 for blob in blobs if not is_there(blob, settings.live_blobs)]
     if rows != len(blobs) or absent:
