@@ -28,7 +28,7 @@ class Report:
         self._obeyed = Obeyed(state_dir)
         self._emergency = emergency_stop(state_dir)
         self._stats: SpoolStats | None = None
-        self._silence = {name: Silence(self._run / name) for name in ("control.json", "control.prom")}
+        self._silence = Silence(self._run / "control.json")
 
     def heartbeat(self, metrics: str) -> dict[str, Any]:
         control = self.control()
@@ -54,7 +54,7 @@ class Report:
         """The control side's own words; state `control_down` when it has been silent for five seconds."""
         path = self._run / "control.json"
         try:
-            silent_s = self._silence[path.name].seconds()
+            silent_s = self._silence.seconds()
             values: dict[str, Any] = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             return {"state": "control_down", "detail": "the control process has not started yet"}
@@ -72,10 +72,12 @@ class Report:
         return bool(self.control().get("state") == "running")
 
     def control_metrics(self) -> str:
-        """The control side's metrics in Prometheus' text format; empty while it is down."""
-        path = self._run / "control.prom"
+        """The control side's metrics in Prometheus' text format; empty while it is down.
+
+        They are written more seldom than control.json, by the same process: that one says whether it lives.
+        """
         try:
-            return path.read_text() if self._silence[path.name].seconds() <= CONTROL_SILENT_S else ""
+            return (self._run / "control.prom").read_text() if self._silence.seconds() <= CONTROL_SILENT_S else ""
         except OSError:
             return ""
 
