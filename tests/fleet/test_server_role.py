@@ -89,14 +89,15 @@ def robot(host: Any, client: httpx.Client, robot_id: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def episode(folder: Path) -> Path:
-    """An episode file as the server's own tests make them."""
+def episode(folder: Path, robot_id: str = "robot-1") -> Path:
+    """An episode file of this robot, as the server's own tests make them."""
     made = module("server_conftest", HERE.parent / "server" / "conftest.py")
     episode_id = uuid.uuid4().hex
     path = folder / f"{episode_id}.h5"
     with h5py.File(path, "w") as file:
         made._fill(file, 12)
-        file.attrs.update(made._attributes(12) | {"episode_id": episode_id, "note": episode_id})
+        said = {"episode_id": episode_id, "robot_id": robot_id, "note": episode_id}
+        file.attrs.update(made._attributes(12) | said)
     return path
 
 
@@ -214,7 +215,7 @@ def test_failed_log_ins_are_counted_by_the_address_that_caddy_saw(host: Any, cli
 
 def test_the_worker_analyses_an_episode_in_its_container(host: Any, client: httpx.Client, tmp_path: Path) -> None:
     credential = robot(host, client, "robot-analysed")
-    sent = episode(tmp_path)
+    sent = episode(tmp_path, "robot-analysed")
     upload(client, sent, credential)
     address = f"/api/v1/episodes/{sent.stem}/analysis"
     person = logged_in(host, client)
