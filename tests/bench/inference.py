@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from figure import Column, Figure, Row, compare
 from options import Options
 from processes import run_worker, worker_main
@@ -32,14 +33,20 @@ ANY_ERROR = 1e6  # it is measured here, not judged
 
 
 def steps(options: Options) -> int:
-    return 1 + options.rounds * len(ROWS)
+    return 1 + options.rounds * len(rows_of(options))
+
+
+def rows_of(options: Options) -> list[str]:
+    """Not those that take minutes: compiling, for a look whether this works, and fp16 on a processor."""
+    rows = {name: chosen for name, chosen in ROWS.items() if not (options.quick and "compile" in chosen)}
+    return [name for name, chosen in rows.items() if chosen.get("precision") != "fp16" or torch.cuda.is_available()]
 
 
 def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     tell("an ACT with random weights")
     policy = options.folder / "act-inference"
     run_worker("rollout.py", 300, part="policy", folder=str(policy))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in rows_of(options)}
     device = ""
     for _ in range(options.rounds):
         for name, rounds in found.items():
@@ -51,7 +58,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
     faster = [
         comparison
-        for name in ROWS
+        for name in found
         if name != PLAIN
         for comparison in compare(name, rows, name, PLAIN, MEDIAN, lower_is_better=True)
     ]

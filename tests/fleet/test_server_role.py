@@ -307,6 +307,7 @@ def test_a_backup_is_restored_with_every_episode(
     inventory = {"servers": {"hosts": simulated.inventory([host])["all"]["hosts"]}}
     inventory["servers"]["vars"] = simulated.inventory([host])["all"]["vars"]
     credential = robot(host, client, "robot-1")
+    host.run("systemctl start lefleet-backup.service", timeout_s=600)  # what other tests left is no news any more
     new = [upload(client, episode(tmp_path), credential) for _ in range(3)]
     kept = sorted(stored(host, client).values())
     assert set(new) <= set(kept)
