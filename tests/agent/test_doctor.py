@@ -113,6 +113,12 @@ def test_a_camera_is_judged_by_the_rate_it_gives(measured, verdict):
     assert arm.camera_rate("front", measured, 30).verdict is verdict
 
 
+def test_a_motor_that_says_nothing_is_named():
+    found = verdicts(arm.motors(HEALTH, [*HEALTH.motors, "wrist_roll_2"]))
+    assert found["motor wrist_roll_2"].verdict is Verdict.UNKNOWN
+    assert not [each for each in verdicts(arm.motors(replace(HEALTH, motors={}), ["gripper"])) if "motor" in each]
+
+
 def test_an_arm_is_asked_itself_and_goes_on_holding(tmp_path):
     with Lab.plugged(tmp_path) as lab:
         lab.bus.servos[3].temperature_c = 61

@@ -1,7 +1,7 @@
 """The arm and its cameras: asked themselves while control does not run, else as control last told."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,13 +29,21 @@ def own(robot: Robot) -> Findings:
         yield good("arm", f"{info.type} answers, {len(info.joint_names)} joints")
         yield _calibration(info)
         if isinstance(robot, MonitoredRobot):
-            yield from motors(robot.health())
+            yield from motors(_complete(robot, info.joint_names, WATCHED_S), info.joint_names)
         for camera, rate_hz in rates_hz.items():
             yield camera_rate(camera, rate_hz, info.cameras[camera].fps)
     except RobotError as error:
         yield bad("arm", str(error), "docs/troubleshooting.md goes through what can be wrong")
     finally:
         robot.disconnect()
+
+
+def _complete(robot: MonitoredRobot, joints: Sequence[str], limit_s: float) -> ArmHealth:
+    """Each motor is asked in its turn; one whose answer was lost gets another."""
+    deadline_s = time.monotonic() + limit_s
+    while (health := robot.health()).motors and _silent(health, joints) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return health
 
 
 def _watch(robot: Robot, seconds: float) -> dict[str, float]:
@@ -55,7 +63,7 @@ def told(control: Mapping[str, Any], metrics: Callable[[], str], info: RobotInfo
     """From what the running control says. `metrics`: its exposition now; asked twice, some seconds apart."""
     yield _calibration(info)
     if arm := control.get("arm"):
-        yield from motors(_health(arm))
+        yield from motors(_health(arm), info.joint_names)
     before, start_s = new_pictures(metrics()), time.monotonic()
     time.sleep(WATCHED_S)
     after, took_s = new_pictures(metrics()), time.monotonic() - start_s
@@ -87,10 +95,17 @@ def camera_rate(camera: str, measured_hz: float, wanted_hz: float) -> Finding:
     return good(part, what)
 
 
-def motors(health: ArmHealth) -> Findings:
+def motors(health: ArmHealth, joints: Sequence[str] = ()) -> Findings:
+    """And which of these joints told nothing, of a robot whose motors tell how they are."""
     yield _bus(health)
     for joint, motor in health.motors.items():
         yield _motor(joint, motor)
+    for joint in _silent(health, joints) if health.motors else ():
+        yield unknown(f"motor {joint}", "did not say how it is", "ask again; if it stays so, look at its cable")
+
+
+def _silent(health: ArmHealth, joints: Sequence[str]) -> list[str]:
+    return [joint for joint in joints if joint not in health.motors]
 
 
 def _motor(joint: str, motor: MotorHealth) -> Finding:
