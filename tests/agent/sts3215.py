@@ -23,6 +23,7 @@ TORQUE, ACCELERATION, GOAL, TORQUE_LIMIT, LOCK = 40, 41, 42, 48, 55
 POSITION, LOAD, VOLTAGE, TEMPERATURE, STATUS, CURRENT = 56, 60, 62, 63, 65, 69
 EEPROM_END = 40
 VOLTAGE_FLAG, HEAT_FLAG = 1, 4
+LATE_S = 0.1
 
 
 class Servo:
@@ -131,6 +132,8 @@ class Bus:
         self.short_packets = 0
         self.loss = 0.0
         self.answer_delay_s = 0.0
+        self.late_packets = 0
+        """Answers that come when nobody waits for them any more."""
         self.packets = 0
         """Status packets sent, lost ones too."""
         self._random = random.Random(7)  # noqa: S311
@@ -223,7 +226,7 @@ class Bus:
         packet.append(~sum(packet[2:]) & 0xFF)
         if self._spend("garbled_packets"):
             packet[-1] ^= 0x55
-        time.sleep(self.answer_delay_s)
+        time.sleep(LATE_S if self._spend("late_packets") else self.answer_delay_s)
         with contextlib.suppress(OSError):  # unplugged meanwhile
             os.write(self._master, packet)
 

@@ -11,8 +11,10 @@ from sts3215 import GOAL, LOW, MODEL, OFFSET, TORQUE
 
 from lefleet_agent.episode import Action, ArmHealth, CameraImage, Floats, MotorHealth
 from lefleet_agent.robot import RobotDisconnected, RobotError
+from lefleet_agent.robots import feetech_bus
 from lefleet_agent.robots.arm_thread import SEND_WAIT_S, ArmThread
 from lefleet_agent.robots.driver import ArmDescription
+from lefleet_agent.robots.lerobot_make import make
 
 pytestmark = pytest.mark.faults
 
@@ -82,6 +84,20 @@ def test_answers_that_come_too_late_are_not_taken_for_the_next_ones(robot, lab):
     reads = robot.health().reads
     assert eventually(lambda: robot.health().reads >= reads + 2)
     assert robot.observe().joints[0] == pytest.approx(300 * 360 / 4095, abs=0.5)
+
+
+def test_an_answer_that_comes_late_while_setting_up_is_not_taken_for_a_registers_value(lab):
+    """That to a write is six bytes: whoever waits for a register of one byte would read its checksum."""
+    bus = make(lab.settings(), "robot-1").bus
+    feetech_bus.connect(bus)
+    feetech_bus.tune(bus, feetech_bus.SETUP_TIMEOUT_MS)
+    try:
+        for value in (25, 30, 35):
+            lab.bus.late_packets = 1
+            feetech_bus.write(bus, "Overload_Torque", "gripper", value)
+            assert feetech_bus.read(bus, "Overload_Torque", "gripper") == value
+    finally:
+        bus.disconnect(disable_torque=False)
 
 
 def test_a_short_silence_is_seen_in_the_age_of_the_reading_and_ends_nothing(robot, lab):

@@ -17,6 +17,11 @@ from lefleet_agent.robots.motor_scale import MotorScale
 SETUP_TIMEOUT_MS, RUN_TIMEOUT_MS = 50.0, 15.0
 """Longest wait for an answer: motors that write their EEPROM are slow, others answer within 3 ms."""
 _READ_WAIT_S = 0.002
+_LENGTH, _INSTRUCTION, _PARAMETERS = 3, 4, 5
+"""Places in a packet of Feetech's protocol 0, as the SDK builds and gives it."""
+_READ, _BROKEN_ANSWER = 2, -7
+_FRAME_BYTES = 2
+"""Of what a packet's length counts: beside data, the error byte and the checksum."""
 _TRIES = 4
 
 ALARMS = {1: "voltage", 2: "angle sensor", 4: "overheat", 8: "overcurrent", 32: "overload"}
@@ -51,6 +56,22 @@ def connect(bus: Any) -> None:
             f"{bus.port}: cannot be opened ({error.__context__ or error}); the agent must be in the group `dialout`, "
             "and no other program may use the arm"
         ) from error
+    _refuse_others_answers(bus.packet_handler)
+
+
+def _refuse_others_answers(handler: Any) -> None:
+    """An answer of another length is that to an earlier question, come late: the SDK compares only who sent it, and
+    takes the checksum of a short one for the value that was asked for."""
+    exchange = handler.txRxPacket
+
+    def checked(port: Any, question: list[int]) -> tuple[list[int] | None, int, int]:
+        answer, result, flags = exchange(port, question)
+        expected = _FRAME_BYTES + (question[_PARAMETERS + 1] if question[_INSTRUCTION] == _READ else 0)
+        if answer and result == 0 and answer[_LENGTH] != expected:
+            result = _BROKEN_ANSWER
+        return answer, result, flags
+
+    handler.txRxPacket = checked
 
 
 def tune(bus: Any, timeout_ms: float) -> None:
