@@ -38,20 +38,17 @@ class Verdict:
 
 def leave(run: Path, verdict: Verdict) -> None:
     """Replaces a word that control has not taken yet. Raises OSError."""
-    run.mkdir(parents=True, exist_ok=True)
-    replace(run / VERDICT, json.dumps(asdict(verdict)).encode())
+    _leave(run, VERDICT, json.dumps(asdict(verdict)))
 
 
 def begin_episode(run: Path) -> None:
     """The episode begins that waits for a person. Raises OSError."""
-    run.mkdir(parents=True, exist_ok=True)
-    replace(run / BEGIN, b"")
+    _leave(run, BEGIN, "")
 
 
 def save_moment(run: Path, name: str) -> None:
     """Control saves what it kept from before this moment. Raises OSError."""
-    run.mkdir(parents=True, exist_ok=True)
-    replace(run / MOMENT, name.encode())
+    _leave(run, MOMENT, name)
 
 
 def read(text: str) -> Verdict | None:
@@ -64,3 +61,8 @@ def read(text: str) -> Verdict | None:
         return Verdict(Word(values["word"]), str(values.get("by", "")), str(values.get("episode_id", "")))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _leave(run: Path, word: str, content: str) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    replace(run / word, content.encode())

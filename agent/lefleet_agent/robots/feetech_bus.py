@@ -170,8 +170,6 @@ def health(bus: Any, joint: str) -> MotorHealth:
         )
         if result != 0:
             raise ConnectionError(bus.packet_handler.getTxRxResult(result))
-        if len(data) != _HEALTH_BYTES:
-            raise ConnectionError(f"an answer of {len(data)} bytes, not {_HEALTH_BYTES}")
     load = int.from_bytes(bytes(data[0:2]), "little")
     return MotorHealth(
         temperature_celsius=float(data[3]),

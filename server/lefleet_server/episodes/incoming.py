@@ -105,12 +105,12 @@ class LocalIncoming:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError as error:
-            raise NotFound(f"no upload {upload_id!r}; begin a new one") from error
+            raise no_upload(upload_id) from error
         try:
             _lock(descriptor, upload_id)
             # Between open and lock it may have become an episode: writing on would change a published file.
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-                raise NotFound(f"no upload {upload_id!r}; begin a new one")
+                raise no_upload(upload_id)
             yield LocalPart(path, descriptor)
         finally:
             os.close(descriptor)
@@ -176,7 +176,15 @@ def _lock(descriptor: int, upload_id: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise Locked(
-            f"upload {upload_id} is being written by another request; ask for its offset in a moment",
-            headers={"Retry-After": "1"},
-        ) from error
+        raise being_written(upload_id) from error
+
+
+def being_written(upload_id: str) -> Locked:
+    return Locked(
+        f"upload {upload_id} is being written by another request; ask for its offset in a moment",
+        headers={"Retry-After": "1"},
+    )
+
+
+def no_upload(upload_id: str) -> NotFound:
+    return NotFound(f"no upload {upload_id!r}; begin a new one")

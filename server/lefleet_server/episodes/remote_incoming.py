@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.db import Database, utc_now
-from lefleet_server.episodes.incoming import Part, Whole
+from lefleet_server.episodes.incoming import Part, Whole, being_written, no_upload
 from lefleet_server.episodes.models import Upload, UploadPart
 from lefleet_server.problems import Invalid, Locked, NotFound
 from lefleet_server.storage.bucket import Bucket
@@ -93,11 +93,8 @@ class RemoteIncoming:
                 return
             known = await session.get(Upload, upload_id)
         if known is None:
-            raise NotFound(f"no upload {upload_id!r}; begin a new one")
-        raise Locked(
-            f"upload {upload_id} is being written by another request; ask for its offset in a moment",
-            headers={"Retry-After": "1"},
-        )
+            raise no_upload(upload_id)
+        raise being_written(upload_id)
 
     async def _keep(self, upload_id: str, holder: str) -> None:
         while True:
