@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -133,14 +134,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def make_authority() -> Callable:
-    """`make_authority(folder)` is a certificate authority: see tests/authority.py."""
-    spec = importlib.util.spec_from_file_location("authority", Path(__file__).with_name("authority.py"))
+def beside(name: str) -> Any:
+    """The module of this folder, which pytest's importlib mode puts on no path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Authority
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_authority() -> Callable:
+    """`make_authority(folder)` is a certificate authority: see tests/authority.py."""
+    return beside("authority").Authority
 
 
 @pytest.fixture(name="free_port")
@@ -151,11 +157,7 @@ def _free_port() -> Callable[[], int]:
 @pytest.fixture(scope="session")
 def s3_module() -> object:
     """tests/s3.py: the real S3 server, and the proxy before it."""
-    spec = importlib.util.spec_from_file_location("s3", Path(__file__).with_name("s3.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return beside("s3")
 
 
 @pytest.fixture(scope="session")
