@@ -161,6 +161,7 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
             api.twin(),
             emergency_stop(settings.state_dir),
             Obeyed(settings.state_dir),
+            settings.state_dir / "run",
             settings.courier.timeout_s,
         ),
         Room(spool, settings.recording.spool_budget_bytes, build_rule(settings), metrics),

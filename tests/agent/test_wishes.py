@@ -1,4 +1,4 @@
-"""Wishes of people that come through the server: what is obeyed, and what never lets an arm go on."""
+"""Wishes of people that come through the server: what is obeyed, what is passed on, what never lets an arm go on."""
 
 import json
 import threading
@@ -12,6 +12,7 @@ from lefleet_agent.courier.errors import Retryable, ServerError
 from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.requests import emergency_stop
+from lefleet_agent.verdict import VERDICT, Verdict, Word, read
 
 
 class Answering(ThreadingHTTPServer):
@@ -19,8 +20,8 @@ class Answering(ThreadingHTTPServer):
 
     answer: tuple[int, bytes] = 200, b""
 
-    def say(self, number: object, wanted: object) -> None:
-        self.answer = 200, json.dumps({"estop": {"number": number, "wanted": wanted}}).encode()
+    def say(self, number: object, wanted: object, **more: object) -> None:
+        self.answer = 200, json.dumps({"estop": {"number": number, "wanted": wanted}} | more).encode()
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -52,7 +53,7 @@ def wishes(server, tmp_path) -> Wishes:
 
 def ask(server, tmp_path) -> Wishes:
     api = ServerApi(f"http://127.0.0.1:{server.server_address[1]}", "lfr_x")
-    return Wishes(api, emergency_stop(tmp_path), Obeyed(tmp_path), 10)
+    return Wishes(api, emergency_stop(tmp_path), Obeyed(tmp_path), tmp_path / "run", 10)
 
 
 def test_a_stop_is_obeyed_and_only_a_newer_release_ends_it(server, wishes, tmp_path):
@@ -165,3 +166,49 @@ def test_others_who_ask_are_left_alone(server, wishes, tmp_path):
     server.say(6, False)
     wishes()
     assert emergency_stop(tmp_path).asked_by() == ["operator"]
+
+
+VERDICT_SAID = {"number": 7, "word": "success", "episode_id": "e1", "said_by": "user:ada", "said_at": "now"}
+
+
+def test_a_word_about_an_episode_is_left_for_control_once_with_who_said_it(server, wishes, tmp_path):
+    word = tmp_path / "run" / VERDICT
+    server.say(0, False, verdict=VERDICT_SAID)
+    assert wishes() == 0 and wishes.settling
+    assert read(word.read_text()) == Verdict(Word.SUCCESS, "ada", "e1")
+    word.unlink()
+    assert wishes() > 0.1, "that was no news"
+    assert not word.exists()
+    server.say(0, False, verdict=VERDICT_SAID | {"number": 8, "word": "redo", "episode_id": "e2"})
+    wishes()
+    assert read(word.read_text()) == Verdict(Word.REDO, "ada", "e2")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        None,
+        "success",
+        {},
+        VERDICT_SAID | {"word": "splendid"},
+        VERDICT_SAID | {"episode_id": ""},
+        VERDICT_SAID | {"number": True},
+        VERDICT_SAID | {"said_by": 5},
+    ],
+)
+def test_a_strange_word_about_an_episode_ends_nothing_and_hides_no_stop(server, wishes, tmp_path, verdict):
+    server.say(5, True, verdict=verdict)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+    assert not (tmp_path / "run" / VERDICT).exists()
+
+
+def test_a_word_that_cannot_be_left_hides_no_stop_and_is_tried_again(server, wishes, tmp_path):
+    (tmp_path / "run").write_text("")
+    server.say(5, True, verdict=VERDICT_SAID)
+    with pytest.raises(OSError):
+        wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+    (tmp_path / "run").unlink()
+    wishes()
+    assert read((tmp_path / "run" / VERDICT).read_text()) == Verdict(Word.SUCCESS, "ada", "e1")

@@ -53,9 +53,12 @@ class RobotClient:
         self._http.post(f"{_API}/heartbeat", json=body).raise_for_status()
 
     def wish(self) -> dict[str, Any]:
-        """The newest word about this robot's emergency stop; a moment's wait outlasts what the server has at hand."""
-        answer = self._http.get(f"{_API}/wishes", params={"since": (1 << 53) - 1, "wait_s": 0.5})
-        return answer.raise_for_status().json()["estop"]
+        """The newest word about this robot's emergency stop."""
+        return self._wishes()["estop"]
+
+    def verdict(self) -> dict[str, Any]:
+        """The newest word about an episode of this robot."""
+        return self._wishes()["verdict"]
 
     def show(self, camera: str, jpeg: bytes) -> None:
         self._http.put(
@@ -71,6 +74,11 @@ class RobotClient:
         place.raise_for_status()
         patch = {**_TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         self._http.patch(place.headers["location"], content=data, headers=patch).raise_for_status()
+
+    def _wishes(self) -> dict[str, Any]:
+        """A moment's wait outlasts what the server has at hand."""
+        answer = self._http.get(f"{_API}/wishes", params={"since": (1 << 53) - 1, "wait_s": 0.5})
+        return answer.raise_for_status().json()
 
     def close(self) -> None:
         self._http.close()

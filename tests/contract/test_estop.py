@@ -1,4 +1,4 @@
-"""An emergency stop on its way from a person at the server to the file that control looks at, and back."""
+"""What a person at the server wants, on its way to the files that control looks at, and back: stops, verdicts."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,8 @@ import httpx
 import pytest
 
 from lefleet_agent import credential
+from lefleet_agent.control.operator import Operator
+from lefleet_agent.episode import Outcome
 from lefleet_agent.requests import emergency_stop
 from lefleet_agent.wiring import build_courier
 
@@ -65,6 +68,9 @@ class Person:
     def release(self) -> None:
         self._http.delete(STOP, params={"number": self.sees()["number"]}).raise_for_status()
 
+    def judge(self, episode_id: str, word: str) -> httpx.Response:
+        return self._http.put("/api/v1/robots/robot-1/verdict", json={"episode_id": episode_id, "word": word})
+
     def sees(self) -> dict:
         return self._http.get("/api/v1/robots/robot-1").raise_for_status().json()["estop"]
 
@@ -96,11 +102,11 @@ def asked_by(side) -> list[str]:
     return emergency_stop(side.settings.state_dir).asked_by()
 
 
-def control_says(side, state: str) -> None:
+def control_says(side, state: str, **more: object) -> None:
     """What the recorder writes for control once a second."""
     run = side.settings.state_dir / "run"
     run.mkdir(exist_ok=True)
-    (run / "control.json").write_text(json.dumps({"state": state}))
+    (run / "control.json").write_text(json.dumps({"state": state} | more))
 
 
 def test_a_press_becomes_a_file_that_outlives_the_courier_until_the_release(server, enrolled, person, wait_until):
@@ -196,3 +202,33 @@ async def restore(database_url: str, number: int) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE robot_stops SET number = $1, wanted = false", number)
     await connection.close()
+
+
+def test_an_episode_ends_as_a_person_at_the_server_says_and_no_other_does(server, enrolled, person, wait_until):
+    side = enrolled(server.url)
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    state_dir = side.settings.state_dir
+    control = Operator(emergency_stop(state_dir), state_dir / "run", threading.Event())
+    ended = []
+
+    def ends() -> bool:
+        ended.extend(filter(None, [control.wants()]))
+        return bool(ended)
+
+    def judged(episode_id: str, word: str) -> bool:
+        control_says(side, "running", episode_id=episode_id)
+        return person.judge(episode_id, word).is_success
+
+    with courier(side):
+        control.watch(first)
+        wait_until(lambda: judged(first, "failure"))
+        wait_until(ends)
+        assert (ended[0].outcome, ended[0].interrupted) == (Outcome.FAILURE, False) and "ada" in ended[0].reason
+        control.watch(second)
+        wait_until(lambda: judged(second, "success"))
+        control.watch(uuid.uuid4().hex)  # the episode ended by itself while the word was on its way
+        word = state_dir / "run" / "verdict"
+        wait_until(word.exists)
+        assert control.wants() is None and not word.exists()
+        refused = person.judge(first, "success")
+        assert refused.status_code == 409

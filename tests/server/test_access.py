@@ -56,6 +56,7 @@ ACCESS = {
         f"PUT {API}/robots/{{robot_id}}/estop",
         f"DELETE {API}/robots/{{robot_id}}/estop",
         f"PUT {API}/estop",
+        f"PUT {API}/robots/{{robot_id}}/verdict",
         f"PUT {API}/episodes/{{episode_id}}/label",
     ],
     "admin": [

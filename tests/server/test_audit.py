@@ -20,6 +20,8 @@ UNAUDITED = {
     f"DELETE {API}/robot/uploads/{{upload_id}}": "as above",
 }
 ESTOP = f"{API}/robots/robot-9/estop"
+VERDICT = f"{API}/robots/{{robot_id}}/verdict"
+RUNS = {"state": "running", "episode_id": "a1" * 16}
 
 
 @pytest.fixture
@@ -45,6 +47,8 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
         before = await newest(services)
         url, options = make(ids)
         client = robot.http if route.startswith(f"{API}/robot/") else admin
+        if route == VERDICT:
+            (await robot.http.post(f"{API}/robot/heartbeat", json=RUNS)).raise_for_status()
         if route in {f"{API}/login", f"{API}/robots/enrol"}:
             client = connect()
         answer = await client.request(method, url, **options)
@@ -89,6 +93,11 @@ STEPS = [
     ("PUT", f"{API}/robots/{{robot_id}}/estop", lambda _: (ESTOP, {})),
     ("DELETE", f"{API}/robots/{{robot_id}}/estop", lambda ids: (ESTOP, {"params": {"number": ids["number"]}})),
     ("PUT", f"{API}/estop", lambda _: (f"{API}/estop", {})),
+    (
+        "PUT",
+        VERDICT,
+        lambda _: (f"{API}/robots/robot-1/verdict", {"json": {"episode_id": RUNS["episode_id"], "word": "success"}}),
+    ),
     (
         "PUT",
         f"{API}/episodes/{{episode_id}}/label",

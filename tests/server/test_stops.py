@@ -113,7 +113,7 @@ async def test_another_process_of_the_server_hears_too(robot, operator, settings
     async def stays() -> bool:
         return False
 
-    waiting = asyncio.create_task(other.wishes.newer("robot-1", 0, 30, stays))
+    waiting = asyncio.create_task(other.wishes.newer("robot-1", 0, None, 30, stays))
     await asyncio.sleep(0.5)
     assert not waiting.done()
     number = (await operator.put(STOP)).json()["number"]

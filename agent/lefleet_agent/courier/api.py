@@ -20,6 +20,7 @@ import httpx
 from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, Unauthorised, UploadGone
 from lefleet_agent.courier.pace import http_date_s, retry_after_s
 from lefleet_agent.courier.patience import Patience
+from lefleet_agent.courier.wish import Wish, read
 
 TUS = {"Tus-Resumable": "1.0.0"}
 READ_BYTES = 256 * 1024
@@ -27,7 +28,6 @@ PROBLEM = "application/problem+json"
 # The server closes idle connections after five seconds; one that it is just closing must not take a request along.
 IDLE_MAX_S = 3.0
 INTERVAL_S = (0.2, 300.0)
-WISH_MAX = (1 << 53) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,6 @@ class HeartbeatReply:
     """When the server wants the next one."""
     instance: str
     """Changes with each start of the server; empty from one that does not tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """The newest word of people about this robot's emergency stop."""
-
-    number: int
-    """Grows with each word; 0 when nobody ever said one."""
-    wanted: bool
 
 
 class ServerApi:
@@ -113,17 +104,17 @@ class ServerApi:
         except (TypeError, ValueError) as error:
             raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
 
-    def wish(self, since: int, wait_s: float) -> Wish:
-        """As soon as there is one newer than `since`, else the newest there is after `wait_s`.
+    def wish(self, stop: int, verdict: int, wait_s: float) -> Wish:
+        """As soon as there is one newer than these numbers, else the newest there is after `wait_s`.
 
         `wait_s` must be shorter than the timeout.
         """
-        answer = self._call("GET", "/robot/wishes", params={"since": since, "wait_s": wait_s})
-        match _values(answer, "estop")["estop"]:
-            case {"number": int(number), "wanted": bool(wanted)} if type(number) is int and 0 <= number <= WISH_MAX:
-                return Wish(number, wanted)
-            case other:
-                raise Retryable(f"{_place(answer)}: estop is {str(other)[:200]}, no number with a wish{_STRANGER}")
+        numbers = {"since": stop, "verdict_since": verdict, "wait_s": wait_s}
+        answer = self._call("GET", "/robot/wishes", params=numbers)
+        try:
+            return read(_values(answer, "estop"))
+        except ValueError as error:
+            raise Retryable(f"{_place(answer)}: {error}{_STRANGER}") from error
 
     def put_camera(self, name: str, jpeg: bytes) -> None:
         self._call("PUT", f"/robot/cameras/{name}", content=jpeg, headers={"Content-Type": "image/jpeg"})

@@ -1,18 +1,22 @@
-"""What people ask of this robot through the server: an emergency stop, and its release.
+"""What people ask of this robot through the server: an emergency stop, its release, the end of an episode.
 
 The server numbers what people say. A robot obeys only what is newer than what it obeyed last, and remembers that on its
 disk: so a stop that somebody beside the robot cleared does not come back with the next answer, and no server that is
-gone, was restored or answers strangely lets an arm go on.
+gone, was restored or answers strangely lets an arm go on. A word about an episode names it, so that one which comes
+late or twice ends nothing else.
 """
 
 import time
+from pathlib import Path
 
 import structlog
 
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import UploadGone
+from lefleet_agent.courier.wish import VerdictWish
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
+from lefleet_agent.verdict import leave
 
 log = structlog.get_logger()
 
@@ -27,11 +31,16 @@ OLD_SERVER_S = 60.0
 class Wishes:
     """Asks the server and obeys. What a person waits to see (`settling`) is for whoever calls it to tell."""
 
-    def __init__(self, api: ServerApi, emergency: Requests, obeyed: Obeyed, timeout_s: float) -> None:
-        """`api`: for this alone, so that hanging up ends nothing else. `timeout_s`: of its requests."""
+    def __init__(self, api: ServerApi, emergency: Requests, obeyed: Obeyed, run: Path, timeout_s: float) -> None:
+        """`api`: for this alone, so that hanging up ends nothing else. `run`: where control takes words from.
+
+        `timeout_s`: of its requests.
+        """
         self._api = api
         self._emergency = emergency
         self._obeyed = obeyed
+        self._run = run
+        self._verdict = 0
         self._wait_s = min(WAIT_MAX_S, timeout_s / 2)
         self._settling = 0
         self._told_old = False
@@ -52,17 +61,27 @@ class Wishes:
         self._settling = max(0, self._settling - 1)
         known = self._obeyed.number()
         try:
-            wish = self._api.wish(known, wait_s)
+            wish = self._api.wish(known, self._verdict, wait_s)
         except UploadGone as error:
             return self._unknown_there(error)
         self._told_old = False
-        if wish.number <= known:
+        if wish.number > known:
+            self._obey(wish.wanted, known)
+            self._obeyed.keep(wish.number)  # last: what was not done is done again
+            log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
+        elif wish.verdict is None or wish.verdict.number <= self._verdict:
             return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
+        if wish.verdict and wish.verdict.number > self._verdict:
+            self._pass_on(wish.verdict)
         self._settling = SETTLE_LOOKS
-        self._obey(wish.wanted, known)
-        self._obeyed.keep(wish.number)  # last: what was not done is done again
-        log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
         return 0.0
+
+    def _pass_on(self, said: VerdictWish) -> None:
+        """Leaves the word for control, which drops it when another episode runs."""
+        leave(self._run, said.verdict)
+        self._verdict = said.number
+        verdict = said.verdict
+        log.info("passed on", episode=verdict.episode_id, outcome=verdict.word.value, by=verdict.by)
 
     def _unknown_there(self, error: UploadGone) -> float:
         """A server from before there were wishes: no trouble of this robot's, and it may be upgraded any time."""

@@ -16,6 +16,7 @@ from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_card import RobotCard, RobotState, read
 from lefleet_server.dashboard.stop import StopAll, Stopper
 from lefleet_server.dashboard.units import DASH, percent
+from lefleet_server.dashboard.verdict import Judge
 from lefleet_server.robots import service as robots
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
@@ -110,6 +111,7 @@ class Fleet:
     def __init__(self, source: Source, services: Services, request: Request) -> None:
         self._source = source
         self._stopper = Stopper(services, request, user_on(request), self._changed)
+        self._judge = Judge(services, request, user_on(request), self._changed)
         self._since: datetime | None = None
         self._cards: dict[str, RobotCard] = {}
         with head("Fleet", "Every robot, as it is now"):
@@ -142,7 +144,7 @@ class Fleet:
         self._nothing.set_visibility(not states)
         self._grid.set_visibility(bool(states))
         with self._grid:
-            self._cards = {robot.id: RobotCard(robot, self._stopper) for robot in states}
+            self._cards = {robot.id: RobotCard(robot, self._stopper, self._judge) for robot in states}
 
     async def _changed(self) -> None:
         self._source.changed()

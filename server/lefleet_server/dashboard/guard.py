@@ -8,9 +8,10 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lefleet_server import problems
-from lefleet_server.accounts.models import User
+from lefleet_server.accounts.models import Role, User
 from lefleet_server.auth import require_same_origin, user_of
 from lefleet_server.dashboard.assets import PREFIX
+from lefleet_server.db import Database
 from lefleet_server.services import Services
 
 LOGIN = "/login"
@@ -76,3 +77,12 @@ def user_on(request: Request) -> User:
     """The person for whom a page is being built."""
     user: User = request.state.user
     return user
+
+
+async def operator_on(db: Database, request: Request) -> str | None:
+    """Who presses on a page, as the audit log names them; None unless they may operate robots now.
+
+    The page may have been open for a day: what counts is what this person may do now.
+    """
+    user = await user_of(db, request)
+    return f"user:{user.username}" if user and Role(user.role).covers(Role.OPERATOR) else None

@@ -11,6 +11,8 @@ from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.parts import STATE_TONES, Chip, Meter, Text, Time, box, icon, link, set_attribute
 from lefleet_server.dashboard.stop import Stopper, StopRow
 from lefleet_server.dashboard.units import DASH, number, repo_name, short_commit, size
+from lefleet_server.dashboard.verdict import Judge, VerdictRow
+from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.service import RobotView
 from lefleet_server.robots.stops import Stop
 
@@ -41,6 +43,9 @@ class RobotState:
     disk_free_bytes: float | None
     disk_total_bytes: float | None
     stop: Stop
+    episode_id: str | None
+    """The episode that runs."""
+    verdict: RobotVerdict | None
 
 
 def read(view: RobotView) -> RobotState:
@@ -67,6 +72,8 @@ def read(view: RobotView) -> RobotState:
         disk_free_bytes=disk.get("free_bytes"),
         disk_total_bytes=disk.get("total_bytes"),
         stop=view.stop,
+        episode_id=view.episode_id,
+        verdict=view.verdict,
     )
 
 
@@ -77,7 +84,7 @@ def part(used: float | None, whole: float | None) -> float | None:
 class RobotCard:
     """Built once; `show` sends only what changed."""
 
-    def __init__(self, robot: RobotState, stopper: Stopper) -> None:
+    def __init__(self, robot: RobotState, stopper: Stopper, judge: Judge) -> None:
         self._shown: RobotState | None = None
         with box("lf-card lf-robot", tag="article", data_robot=robot.id) as self._card:
             self._build_head(robot)
@@ -86,6 +93,7 @@ class RobotCard:
                 self._build_policy()
                 self._build_facts()
                 self._build_bars()
+            self._verdict = VerdictRow(judge, robot.id)
             self._stop = StopRow(stopper, robot.id)
             self._build_foot(robot)
         self.show(robot)
@@ -101,6 +109,7 @@ class RobotCard:
         self._show_policy(robot)
         self._show_facts(robot)
         self._show_bars(robot)
+        self._verdict.show(robot.episode_id, robot.verdict)
         self._stop.show(robot.stop, robot.online)
         self._seen.set(robot.seen_at)
         self._shown = robot

@@ -6,7 +6,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role, User
-from lefleet_server.auth import user_of
+from lefleet_server.dashboard.guard import operator_on
 from lefleet_server.dashboard.parts import STOP_TONES, Chip, Text, Time, box, icon, set_attribute
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots import stops
@@ -70,12 +70,10 @@ class Stopper:
         return button
 
     async def _actor(self) -> str | None:
-        # The page may have been open for a day: what counts is what this person may do now.
-        user = await user_of(self._services.db, self._request)
-        if user is None or not Role(user.role).covers(Role.OPERATOR):
+        actor = await operator_on(self._services.db, self._request)
+        if actor is None:
             ui.notify(f"{_DENIED}: log in again, or stop the arm at the robot.", type="negative")
-            return None
-        return f"user:{user.username}"
+        return actor
 
     def _build_question(self) -> None:
         with ui.dialog() as self._dialog, box("lf-card lf-question", role="alertdialog", aria_label="Release"):

@@ -76,3 +76,20 @@ class RobotStop(Base):
     asked_by: Mapped[str]
     """`user:NAME`, as in the audit log."""
     asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RobotVerdict(Base):
+    """The newest word of a person about the episode that runs on a robot: each word rewrites the row."""
+
+    __tablename__ = "robot_verdicts"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    """Grows with each word: a robot asks for what is newer than what it heard."""
+    word: Mapped[str]
+    """One of robots.verdicts.Word."""
+    episode_id: Mapped[str]
+    """The episode that it is about; void for any other."""
+    said_by: Mapped[str]
+    """`user:NAME`, as in the audit log."""
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import credentials, exposition, service, stops
+from lefleet_server.robots import credentials, exposition, service, stops, verdicts
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
@@ -23,6 +23,8 @@ from lefleet_server.robots.schemas import (
     RobotList,
     RobotOut,
     Stopping,
+    VerdictIn,
+    VerdictOut,
     WishesOut,
 )
 from lefleet_server.services import Services
@@ -85,11 +87,16 @@ async def get_wishes(
     response: Response,
     services: ServicesDep,
     since: Annotated[int, Query(ge=0, le=stops.NUMBER_MAX, description="The newest wish that the robot obeyed.")] = 0,
+    verdict_since: Annotated[
+        int | None,
+        Query(ge=0, le=stops.NUMBER_MAX, description="The newest verdict it heard; none: it takes none."),
+    ] = None,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="How long to wait for a newer one.")] = 0,
 ) -> WishesOut:
-    """What people want of the robot: as soon as that is newer than `since`, and what there is after `wait_s`."""
+    """What people want of the robot: as soon as that is newer than what it names, and what there is after `wait_s`."""
     response.headers["Cache-Control"] = "no-store"
-    return WishesOut.of(await services.wishes.newer(robot.id, since, wait_s, request.is_disconnected))
+    wish = await services.wishes.newer(robot.id, since, verdict_since, wait_s, request.is_disconnected)
+    return WishesOut.of(wish)
 
 
 @router.post("/robot/credential", status_code=201, tags=["robots"])
@@ -185,6 +192,14 @@ async def stop_all_robots(user: Operator, services: ServicesDep) -> Stopping:
     """Emergency stop of every robot. Each is released by itself."""
     async with services.db.transaction() as session:
         return Stopping(robots=list(await stops.stop_all(session, f"user:{user.username}")))
+
+
+@router.put("/robots/{robot_id}/verdict", tags=["people"])
+async def give_verdict(robot_id: str, body: VerdictIn, user: Operator, services: ServicesDep) -> VerdictOut:
+    """Ends the episode that runs on the robot with this outcome; 409 when another one runs, or none."""
+    async with services.db.transaction() as session:
+        actor = f"user:{user.username}"
+        return VerdictOut.of(await verdicts.say(session, actor, robot_id, body.episode_id, body.word))
 
 
 async def _stop_of(session: AsyncSession, robot_id: str, services: Services) -> EstopOut:

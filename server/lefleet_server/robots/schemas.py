@@ -6,8 +6,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, StringConstraints
 
 from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text, Word
+from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.service import RobotView
 from lefleet_server.robots.stops import NUMBER_MAX, Stop, StopState
+from lefleet_server.robots.verdicts import Word as VerdictWord
 from lefleet_server.robots.wishes import Wish
 
 MAX_METRICS_CHARS = 512 * 1024
@@ -116,14 +118,43 @@ class EstopWish(BaseModel):
     wanted: bool = Field(description="Whether the arm is to hold still.")
 
 
+class VerdictIn(BaseModel):
+    """A person's word about the episode that runs."""
+
+    episode_id: EpisodeId = Field(description="The episode that the person sees; another one is not ended.")
+    word: VerdictWord = Field(description="`redo`: it does not count and is to be done again.")
+
+
+class VerdictOut(BaseModel):
+    """The newest word about an episode of a robot. It ends that episode only, if it still runs."""
+
+    number: int = Field(description="Grows with each word.")
+    episode_id: str
+    word: VerdictWord
+    said_by: str = Field(description="Who said it, `user:NAME`.")
+    said_at: datetime
+
+    @classmethod
+    def of(cls, verdict: RobotVerdict) -> Self:
+        return cls(
+            number=verdict.number,
+            episode_id=verdict.episode_id,
+            word=VerdictWord(verdict.word),
+            said_by=verdict.said_by,
+            said_at=verdict.said_at,
+        )
+
+
 class WishesOut(BaseModel):
     """What people want of a robot."""
 
     estop: EstopWish
+    verdict: VerdictOut | None = None
 
     @classmethod
     def of(cls, wish: Wish) -> Self:
-        return cls(estop=EstopWish(number=wish.number, wanted=wish.wanted))
+        verdict = VerdictOut.of(wish.verdict) if wish.verdict else None
+        return cls(estop=EstopWish(number=wish.number, wanted=wish.wanted), verdict=verdict)
 
 
 class EstopOut(BaseModel):
@@ -159,6 +190,7 @@ class RobotOut(BaseModel):
     heartbeat: Heartbeat | None = Field(description="The last heartbeat, without its metrics.")
     cameras: list[str] = Field(description="Cameras of which the server has a picture.")
     estop: EstopOut
+    verdict: VerdictOut | None = Field(None, description="What somebody said about the episode that still runs.")
 
     @classmethod
     def of(cls, view: RobotView) -> Self:
@@ -175,6 +207,7 @@ class RobotOut(BaseModel):
             heartbeat=Heartbeat.model_validate(status.heartbeat) if status else None,
             cameras=list(view.cameras),
             estop=EstopOut.of(view.stop),
+            verdict=VerdictOut.of(view.verdict) if view.verdict else None,
         )
 
 

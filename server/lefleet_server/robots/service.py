@@ -14,7 +14,7 @@ from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
 from lefleet_server.robots import stops
-from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus, RobotStop
+from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus, RobotStop, RobotVerdict
 from lefleet_server.secret import ROBOT_PREFIX, digest, new_code, new_token
 
 
@@ -30,6 +30,8 @@ class RobotView:
     """Cameras of which a picture is stored, sorted."""
     word: RobotStop | None
     """What people said last about its emergency stop."""
+    said: RobotVerdict | None
+    """What people said last about an episode of it."""
 
     @property
     def retired(self) -> bool:
@@ -47,6 +49,16 @@ class RobotView:
     def stop(self) -> stops.Stop:
         """The emergency stop that people asked for, and how far it has got."""
         return stops.seen(self.word, self.status.heartbeat if self.status else None)
+
+    @property
+    def episode_id(self) -> str | None:
+        """The episode that runs, while the robot is heard."""
+        return self.status.episode_id if self.online and self.status else None
+
+    @property
+    def verdict(self) -> RobotVerdict | None:
+        """What somebody said about the episode that still runs."""
+        return self.said if self.said and self.said.episode_id == self.episode_id else None
 
 
 async def create_enrolment_code(session: AsyncSession, robot_id: str, site: str, ttl_s: int, actor: str) -> str:
@@ -176,9 +188,10 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .scalar_subquery()
     )
     query = (
-        select(Robot, RobotStatus, cameras, RobotStop, func.now())
+        select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, func.now())
         .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
+        .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
         .order_by(Robot.id)
     )
     if robot_id is not None:
@@ -192,6 +205,7 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
             robot.token_hash is not None and is_online(status.received_at if status else None, now, offline_after_s),
             tuple(sorted(names or ())),
             word,
+            said,
         )
-        for robot, status, names, word, now in rows
+        for robot, status, names, word, said, now in rows
     ]
