@@ -58,6 +58,23 @@ class Policy(Frozen):
     )
 
 
+class Judge(Frozen):
+    """A LeRobot reward classifier that says when an episode has succeeded."""
+
+    model: Path | None = Field(
+        None,
+        description="Folder of a LeRobot reward classifier (with its preprocessor, and its backbone in `backbone`), "
+        "loaded beside the policy; empty: a person or the simulator says what became of an episode",
+    )
+    threshold: float = Field(0.9, gt=0, le=1, description="Probability from which on the task counts as done")
+    hold_s: float = Field(0.5, ge=0, le=60, description="For so long it must be that probable, seconds")
+    every_s: float = Field(0.2, gt=0, le=60, description="Time between two looks, seconds")
+    crop: dict[str, tuple[int, int, int, int]] = Field(
+        {},
+        description="What it sees of a camera, as in training: top, left, height, width in pixels; empty: all of it",
+    )
+
+
 class Safety(Frozen):
     """What no policy may exceed, and what happens to the arm when something fails."""
 
@@ -165,6 +182,7 @@ class AgentSettings(BaseSettings):
         {}, description="Joint targets of `reset: pose`, reached at `safety.park_speed_per_s`"
     )
     policy: Policy = Policy()
+    judge: Judge = Judge()
     safety: Safety = Safety()
     recording: Recording = Recording()
     courier: Courier = Courier()

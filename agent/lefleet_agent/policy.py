@@ -34,6 +34,8 @@ class PolicyTraits:
     """The cameras it looks at."""
     ensemble_coefficient: float | None = None
     """ACT's temporal ensembling: exp(-coefficient * i) weighs the i-th oldest chunk; None where it has none."""
+    judge_cameras: tuple[str, ...] = ()
+    """The cameras that the reward model beside it looks at; none: there is no reward model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,13 @@ class PolicyRunner(Protocol):
 
     def answer(self, wait_s: float = 0.0) -> ActionChunk | None:
         """The chunk asked for, None if it is not ready within `wait_s`. Raises PolicyError: there will be none."""
+
+    def ask_judge(self, seen: Observation) -> None:
+        """Let the reward model look at these pictures, when `traits.judge_cameras` names some. Never waits for it;
+        one question at a time. Raises PolicyError."""
+
+    def judged(self) -> float | None:
+        """The probability that the task is done, None while there is no answer. Raises PolicyError."""
 
     def close(self) -> None:
         """Give up whatever it holds."""

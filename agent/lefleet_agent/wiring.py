@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from lefleet_agent.config import AgentSettings, ConfigError
 from lefleet_agent.config_robots import LeRobotRobot, SimulatedRobot, So101Follower
 from lefleet_agent.control.clock import SystemClock
+from lefleet_agent.control.judge import Certainty
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import PersonPilot, Pilot, PolicyPilot
@@ -112,7 +113,9 @@ def _session(
         if demonstrations:
             pilot = PersonPilot(build_following(settings, leader))
         else:
-            pilot = PolicyPilot(ActivePolicy(settings, robot.info, stop), partial(build_driver, settings, leader))
+            judge = Certainty(settings.judge.threshold, settings.judge.hold_s, settings.judge.every_s)
+            releases = ActivePolicy(settings, robot.info, stop)
+            pilot = PolicyPilot(releases, partial(build_driver, settings, leader), judge)
         if leader:
             leader.start()
         yield Session(robot, pilot, loop, teller or handle, operator, around, settings, stop)

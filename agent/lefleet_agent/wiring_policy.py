@@ -40,7 +40,7 @@ def start_policy(
     setup: Callable[[], None] = configure,
 ) -> "PolicyProcess":
     """Load this policy in a process of its own, where `setup` runs first. Raises PolicyError."""
-    from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
+    from lefleet_agent.policies.process import JudgeModel, PolicyOptions, PolicyProcess, Wanted
 
     policy = settings.policy
     options = PolicyOptions(
@@ -52,5 +52,6 @@ def start_policy(
         policy.threads,
         policy.compile,
     )
-    wanted = Wanted(folder, info, robot, options)
+    judge = JudgeModel(settings.judge.model, settings.judge.crop) if settings.judge.model else None
+    wanted = Wanted(folder, info, robot, options, judge)
     return PolicyProcess.start(wanted, setup, stop.is_set, policy.load_limit_s)

@@ -13,6 +13,7 @@ from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.ended import Ended
+from lefleet_agent.control.judge import SceneJudge
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, UnsafeActionError
@@ -82,7 +83,7 @@ def _replay(
         robot.reset(episode.seed or 0)
         operator.forget()
         lead(loop, robot, start_position(plan, limits.low, limits.high), settings.safety.park_speed_per_s, wishes)
-        judge = robot.outcome if robot.info.simulated and episode.seed is not None else None
+        judge = SceneJudge(robot.outcome) if robot.info.simulated and episode.seed is not None else None
         player = Player(InlineRunner(RecordedPolicy(plan.actions)), Mode.SYNC, hz, 0.0, SystemClock())
         ended = loop.run(_info(episode, robot.info, settings), player, len(plan.actions) / hz, judge)
     finally:

@@ -4,6 +4,7 @@ import pytest
 from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import Schedule, SystemClock
 from lefleet_agent.control.ended import Cause, Ended
+from lefleet_agent.control.judge import SceneJudge
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, Observation, Outcome
@@ -106,7 +107,7 @@ def run(robot, sink, clock, policy=None, time_limit_s=1.0, judge=None, **changes
 
 def test_an_episode_ends_at_its_time_limit_with_one_frame_for_each_tick():
     robot, sink = FakeRobot(), ListSink()
-    ended = run(robot, sink, FakeClock(), judge=robot.outcome)
+    ended = run(robot, sink, FakeClock(), judge=SceneJudge(robot.outcome))
     assert ended.outcome is Outcome.FAILURE and not ended.interrupted
     assert len(sink.frames) == len(robot.sent) == 50
     assert sink.ended == [(Outcome.FAILURE, False, "time limit")]
@@ -114,7 +115,7 @@ def test_an_episode_ends_at_its_time_limit_with_one_frame_for_each_tick():
 
 def test_success_ends_the_episode_at_once():
     robot, sink = FakeRobot(succeeds_after=7), ListSink()
-    ended = run(robot, sink, FakeClock(), judge=robot.outcome)
+    ended = run(robot, sink, FakeClock(), judge=SceneJudge(robot.outcome))
     assert ended.outcome is Outcome.SUCCESS and len(sink.frames) == 7
 
 
@@ -201,7 +202,7 @@ def test_an_unforeseen_failure_still_ends_the_recording():
 
 def test_a_full_recorder_does_not_stop_the_arm():
     robot, sink = FakeRobot(), ListSink(room=5)
-    ended = run(robot, sink, FakeClock(), judge=robot.outcome)
+    ended = run(robot, sink, FakeClock(), judge=SceneJudge(robot.outcome))
     assert ended.outcome is Outcome.FAILURE and len(robot.sent) == 50 and len(sink.frames) == 5
 
 

@@ -10,6 +10,7 @@ from lefleet_agent.control.clock import Clock, Schedule
 from lefleet_agent.control.driver import Driver, Planned
 from lefleet_agent.control.ended import Cause, Ended
 from lefleet_agent.control.hold import Hold
+from lefleet_agent.control.judge import Judge
 from lefleet_agent.control.safety import Freshness, Limits, UnsafeActionError, approach, clamp, stale
 from lefleet_agent.episode import Action, EpisodeInfo, Frame, Observation, Outcome
 from lefleet_agent.policy import PolicyError
@@ -68,7 +69,7 @@ class ControlLoop:
         self._pace = pace
         self._wishes = wishes
 
-    def run(self, info: EpisodeInfo, driver: Driver, time_limit_s: float, judge: Callable[[], Outcome] | None) -> Ended:
+    def run(self, info: EpisodeInfo, driver: Driver, time_limit_s: float, judge: Judge | None) -> Ended:
         """Run and record one episode. `judge` says whether the task is done; without one the outcome is unknown.
 
         What goes wrong with the robot or the driver ends the episode as interrupted; the arm holds its position.
@@ -78,6 +79,8 @@ class ControlLoop:
         if not driver.ready(info.task, seen, lambda: self._wishes.wants() is not None):
             return self._wishes.wants() or Ended(Outcome.UNKNOWN, True, "stopped", Cause.STOPPED)
         self._sink.begin(info)
+        if judge:
+            judge.begin()
         ended = Ended(Outcome.UNKNOWN, True, "the control process failed", Cause.POLICY)
         try:
             ended = self._ticks(driver, seen.joints, round(time_limit_s * self._pace.hz), judge)
@@ -127,7 +130,7 @@ class ControlLoop:
             last = np.where(np.abs(sent - wanted) < ARRIVED, wanted, sent)
         return False
 
-    def _ticks(self, driver: Driver, last: Action, limit: int, judge: Callable[[], Outcome] | None) -> Ended:
+    def _ticks(self, driver: Driver, last: Action, limit: int, judge: Judge | None) -> Ended:
         schedule, hold = Schedule(self._clock, self._pace.hz), Hold(self._pace.hold_limit_s)
         for _ in range(limit):
             tick_ns, lateness_ns = schedule.wait()
@@ -138,9 +141,9 @@ class ControlLoop:
             self._sink.add(step.frame)
             if ended := hold.over(tick_ns, step.planned, step.stale):
                 return ended
-            if judge and judge() is Outcome.SUCCESS:
-                return Ended(Outcome.SUCCESS, interrupted=False, reason="task done")
-        return Ended(Outcome.FAILURE if judge else Outcome.UNKNOWN, interrupted=False, reason="time limit")
+            if judge and (done := judge.done(step.frame.observation)):
+                return Ended(Outcome.SUCCESS, interrupted=False, reason=done)
+        return Ended(judge.missed if judge else Outcome.UNKNOWN, interrupted=False, reason="time limit")
 
     def _step(self, driver: Driver, last: Action, tick_ns: int, lateness_ns: int) -> "_Step":
         wall_ns = self._clock.wall_ns()

@@ -6,6 +6,7 @@ from typing import Protocol
 import structlog
 
 from lefleet_agent.control.driver import Driver
+from lefleet_agent.control.judge import Certainty, Judge, RewardJudge
 from lefleet_agent.episode import PolicyInfo
 from lefleet_agent.policy import PolicyRunner
 
@@ -26,6 +27,10 @@ class Pilot(Protocol):
     def policy(self) -> PolicyInfo | None:
         """The policy that is loaded, None without one."""
 
+    @property
+    def judge(self) -> Judge | None:
+        """A reward model that judges the next episode, None without one; known once `driver` was asked."""
+
     def driver(self, loading: Callable[[], None]) -> Driver:
         """Of the next episode; `loading` is called before what takes long. Raises ReleaseError, PolicyError."""
 
@@ -36,9 +41,14 @@ class Pilot(Protocol):
 class PolicyPilot:
     """The active release's policy; loaded when the link has changed, so only ever between episodes."""
 
-    def __init__(self, releases: Releases, drive: Callable[[PolicyRunner], Driver]) -> None:
+    def __init__(
+        self, releases: Releases, drive: Callable[[PolicyRunner], Driver], certainty: Certainty | None = None
+    ) -> None:
+        """`certainty`: when the reward model is believed that the releases load beside a policy."""
         self._releases = releases
         self._drive = drive
+        self._certainty = certainty
+        self.judge: RewardJudge | None = None
         self._runner: PolicyRunner | None = None
         self._driver: Driver | None = None
 
@@ -52,6 +62,8 @@ class PolicyPilot:
             self.drop()
             self._runner = self._releases.load()
             self._driver = self._drive(self._runner)
+            if self._certainty and self._runner.traits.judge_cameras:
+                self.judge = RewardJudge(self._runner, self._certainty)
             info = self._runner.traits.info
             log.info("policy loaded", repo=info.repo, digest=info.digest[:12])
         return self._driver
@@ -59,13 +71,14 @@ class PolicyPilot:
     def drop(self) -> None:
         if self._runner is not None:
             self._runner.close()
-        self._runner = self._driver = None
+        self._runner = self._driver = self.judge = None
 
 
 class PersonPilot:
     """A person at the leader arm."""
 
     policy: PolicyInfo | None = None
+    judge: Judge | None = None
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -14,6 +14,7 @@ from lefleet_agent import __version__
 from lefleet_agent.config import AgentSettings
 from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.ended import Cause, Ended
+from lefleet_agent.control.judge import SceneJudge
 from lefleet_agent.control.loop import ControlLoop
 from lefleet_agent.control.moments import Moments, Watcher
 from lefleet_agent.control.operator import Operator
@@ -151,7 +152,7 @@ class Session:
         try:
             info = self._info(seed)
             self._operator.watch(info.episode_id)
-            judge = self._robot.outcome if self._robot.info.simulated else None
+            judge = self._pilot.judge or (SceneJudge(self._robot.outcome) if self._robot.info.simulated else None)
             ended = self._loop.run(info, driver, self._settings.episode_time_limit_s, judge)
         finally:
             gc.enable()

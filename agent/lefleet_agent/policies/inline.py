@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lefleet_agent.episode import Observation
-from lefleet_agent.policy import ActionChunk, Played, Policy, PolicyTraits
+from lefleet_agent.policy import ActionChunk, Played, Policy, PolicyError, PolicyTraits
 
 
 class InlineRunner:
@@ -28,5 +28,12 @@ class InlineRunner:
         del wait_s
         answer, self._answer = self._answer, None
         return answer
+
+    def ask_judge(self, seen: Observation) -> None:
+        del seen
+        raise PolicyError("no reward model is loaded beside this policy")
+
+    def judged(self) -> float | None:
+        return None
 
     def close(self) -> None: ...

@@ -131,7 +131,7 @@ class LeRobotPolicy:
 def load(folder: Path, info: PolicyInfo, robot: RobotInfo, options: PolicyOptions) -> LeRobotPolicy:
     """Load the policy and try it on empty observations. Raises PolicyError."""
     torch.set_num_threads(options.threads)
-    device = _device(options.device)
+    device = device_of(options.device)
     config = PreTrainedConfig.from_pretrained(folder)
     config.device = device.type
     # from_pretrained leaves it None, and the processors would then be built without normalisation (LeRobot #4647).
@@ -193,7 +193,8 @@ def _traits(info: PolicyInfo, config: Any) -> PolicyTraits:
     return PolicyTraits(info, steps, int(getattr(config, "n_obs_steps", 1)), cameras, coefficient)
 
 
-def _device(wanted: str) -> torch.device:
+def device_of(wanted: str) -> torch.device:
+    """`auto`, `cpu` or `cuda`. Raises PolicyError for a GPU that is not there."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted == "cuda" and not torch.cuda.is_available():

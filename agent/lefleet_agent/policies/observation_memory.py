@@ -16,6 +16,9 @@ from lefleet_agent.recording.events import DuplicateFd
 
 MOST_OBSERVATIONS = 16
 """Longest history that a policy may ask for; the kernel gives memory only to what is written."""
+JUDGED = MOST_OBSERVATIONS
+"""The row of what the reward model looks at."""
+_ROWS = MOST_OBSERVATIONS + 1
 
 
 class ObservationMemory:
@@ -25,18 +28,18 @@ class ObservationMemory:
         self._robot = robot
         self._memory = memory
         fields = _dtype(robot)
-        shared = mmap.mmap(memory, MOST_OBSERVATIONS * fields.itemsize)
-        self._rows: npt.NDArray[np.void] = np.ndarray((MOST_OBSERVATIONS,), fields, shared)
+        shared = mmap.mmap(memory, _ROWS * fields.itemsize)
+        self._rows: npt.NDArray[np.void] = np.ndarray((_ROWS,), fields, shared)
 
     @classmethod
     def create(cls, robot: RobotInfo) -> "ObservationMemory":
         memory = os.memfd_create("lefleet-observations")
-        os.ftruncate(memory, MOST_OBSERVATIONS * _dtype(robot).itemsize)
+        os.ftruncate(memory, _ROWS * _dtype(robot).itemsize)
         return cls(robot, memory)
 
-    def write(self, seen: Sequence[Observation], cameras: Sequence[str]) -> None:
-        """Copy the observations in, with the pictures of these cameras only."""
-        for row, each in zip(self._rows, seen, strict=False):
+    def write(self, seen: Sequence[Observation], cameras: Sequence[str], first: int = 0) -> None:
+        """Copy the observations in from row `first` on, with the pictures of these cameras only."""
+        for row, each in zip(self._rows[first:], seen, strict=False):
             row["joints"] = each.joints
             row["read_monotonic_ns"] = each.read_monotonic_ns
             if each.environment is not None:
@@ -44,9 +47,9 @@ class ObservationMemory:
             for camera in cameras:
                 row[camera_field(camera)] = each.images[camera].rgb
 
-    def read(self, count: int, cameras: Sequence[str]) -> list[Observation]:
-        """Views of the first `count` observations, valid until the next question."""
-        return [self._observation(row, cameras) for row in self._rows[:count]]
+    def read(self, count: int, cameras: Sequence[str], first: int = 0) -> list[Observation]:
+        """Views of `count` observations, valid until the next question."""
+        return [self._observation(row, cameras) for row in self._rows[first : first + count]]
 
     def close(self) -> None:
         os.close(self._memory)

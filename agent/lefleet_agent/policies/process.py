@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from lefleet_agent.episode import Observation, PolicyInfo, RobotInfo
-from lefleet_agent.policies.observation_memory import ObservationMemory
+from lefleet_agent.policies.observation_memory import JUDGED, ObservationMemory
 from lefleet_agent.policy import ActionChunk, Computing, Played, PolicyError, PolicyTraits
 
 log = structlog.get_logger()
@@ -32,6 +32,22 @@ class PolicyOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeModel:
+    """Which reward classifier is loaded beside the policy; the settings `judge.*`."""
+
+    folder: Path
+    crop: Mapping[str, tuple[int, int, int, int]]
+    """What it sees of a camera: top, left, height, width in pixels; all of it where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The reward model's answer."""
+
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What the policy's process is to load."""
 
@@ -39,6 +55,7 @@ class Wanted:
     info: PolicyInfo
     robot: RobotInfo
     options: PolicyOptions
+    judge: JudgeModel | None = None
 
 
 class PolicyProcess:
@@ -50,6 +67,9 @@ class PolicyProcess:
         self._memory = memory
         self._number = 0
         self._traits: PolicyTraits | None = None
+        self._answered: Any = None
+        self._judged_number = 0  # counts down: what is asked of the reward model
+        self._judgement: Any = None
 
     @classmethod
     def start(
@@ -93,30 +113,44 @@ class PolicyProcess:
         return self._process.pid
 
     def reset(self) -> None:
-        self._number += 1  # an answer that still comes is to the last episode's question
+        self._next_question()  # an answer that still comes is to the last episode's
         self._send("reset", self._number)
 
     def ask(self, seen: Sequence[Observation], task: str, played: Played | None) -> None:
-        self._number += 1
+        self._next_question()
         self._memory.write(seen, self.traits.cameras)
         self._send("infer", self._number, len(seen), task, played)
 
     def answer(self, wait_s: float = 0.0) -> ActionChunk | None:
         deadline_s = time.monotonic() + wait_s
-        while (reply := self._receive(deadline_s)) is not None:
-            number, chunk = reply
-            if number == self._number:
-                return self._chunk(chunk)
-        return None
+        reply = self._reply(deadline_s)
+        return None if reply is None else self._chunk(reply)
+
+    def ask_judge(self, seen: Observation) -> None:
+        self._judged_number -= 1
+        self._judgement = None
+        self._memory.write([seen], self.traits.judge_cameras, JUDGED)
+        self._send("judge", self._judged_number)
+
+    def judged(self) -> float | None:
+        while self._judgement is None and self._answered is None:
+            if (reply := self._receive(0.0)) is None:
+                return None
+            self._file(*reply)
+        judgement, self._judgement = self._judgement, None
+        if judgement is None:
+            return None
+        if not isinstance(judgement, Judged):
+            raise PolicyError(str(judgement))
+        return judgement.probability
 
     def computing(self, wait_s: float = 10.0) -> Computing:
         """What it computes on; drops a question that was not answered. Raises PolicyError."""
-        self._number += 1
+        self._next_question()
         self._send("computing", self._number)
         deadline_s = time.monotonic() + wait_s
-        while (reply := self._receive(deadline_s)) is not None:
-            if reply[0] == self._number and isinstance(reply[1], Computing):
-                return reply[1]
+        if isinstance(found := self._reply(deadline_s), Computing):
+            return found
         raise PolicyError(f"the policy's process did not say within {wait_s:g} s what it computes on")
 
     def close(self) -> None:
@@ -137,6 +171,26 @@ class PolicyProcess:
         if not isinstance(loaded, PolicyTraits):
             raise PolicyError(str(loaded))
         self._traits = loaded
+
+    def _next_question(self) -> None:
+        self._number += 1
+        self._answered = None
+
+    def _reply(self, deadline_s: float) -> Any:
+        """The policy's answer to the newest question, None while there is none."""
+        while self._answered is None:
+            if (reply := self._receive(deadline_s)) is None:
+                return None
+            self._file(*reply)
+        answer, self._answered = self._answered, None
+        return answer
+
+    def _file(self, number: int, what: Any) -> None:
+        """Answers to questions that were given up are dropped."""
+        if number < 0 and number == self._judged_number:
+            self._judgement = what
+        elif number == self._number:
+            self._answered = what
 
     def _chunk(self, chunk: Any) -> ActionChunk:
         if not isinstance(chunk, ActionChunk):

@@ -3,15 +3,26 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from lefleet_agent.episode import Observation
 from lefleet_agent.memory import be_called, go_first
-from lefleet_agent.policies.observation_memory import ObservationMemory
+from lefleet_agent.policies.observation_memory import JUDGED, ObservationMemory
 from lefleet_agent.policy import Policy, PolicyError
 
 if TYPE_CHECKING:
     from lefleet_agent.policies.process import Wanted
+
+
+class Judging(Protocol):
+    """A reward model that is loaded."""
+
+    cameras: tuple[str, ...]
+
+    def probability(self, seen: Observation) -> float:
+        """That the task is done. Raises PolicyError."""
 
 
 def lerobot_main(
@@ -19,10 +30,15 @@ def lerobot_main(
 ) -> None:
     """Load a LeRobot policy and serve it."""
 
-    def load() -> Policy:
-        from lefleet_agent.policies.lerobot import load
+    def load() -> tuple[Policy, Judging | None]:
+        from lefleet_agent.policies.lerobot import device_of, load
 
-        return load(wanted.folder, wanted.info, wanted.robot, wanted.options)
+        policy = load(wanted.folder, wanted.info, wanted.robot, wanted.options)
+        if wanted.judge is None:
+            return policy, None
+        from lefleet_agent.policies import reward
+
+        return policy, reward.load(wanted.judge, wanted.robot, device_of(wanted.options.device))
 
     serve(load, setup, control, memory)
 
@@ -32,16 +48,16 @@ def scripted_main(
 ) -> None:
     """Serve the policy without a network, for tests and measurements of the process itself."""
 
-    def load() -> Policy:
+    def load() -> tuple[Policy, Judging | None]:
         from lefleet_agent.policies.scripted import ScriptedPolicy
 
-        return ScriptedPolicy(hz=wanted.options.control_hz, cameras=tuple(wanted.robot.cameras))
+        return ScriptedPolicy(hz=wanted.options.control_hz, cameras=tuple(wanted.robot.cameras)), None
 
     serve(load, setup, control, memory)
 
 
 def serve(
-    load: Callable[[], Policy],
+    load: Callable[[], tuple[Policy, Judging | None]],
     setup: Callable[[], None] | None,
     control: Connection,
     memory: ObservationMemory,
@@ -55,20 +71,23 @@ def serve(
     if setup:
         setup()
     try:
-        policy = load()
+        policy, judge = load()
     except PolicyError as error:
         control.send((0, str(error)))
         return
-    control.send((0, policy.traits))
+    control.send((0, replace(policy.traits, judge_cameras=judge.cameras if judge else ())))
     try:
         while True:
-            _answer(policy, control, memory)
+            _answer(policy, judge, control, memory)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # control has hung up
 
 
-def _answer(policy: Policy, control: Connection, memory: ObservationMemory) -> None:
+def _answer(policy: Policy, judge: Judging | None, control: Connection, memory: ObservationMemory) -> None:
     word, number, *question = control.recv()
+    if word == "judge" and judge:
+        control.send((number, _judge(judge, memory)))
+        return
     if word == "reset":
         policy.reset()
         return
@@ -80,3 +99,13 @@ def _answer(policy: Policy, control: Connection, memory: ObservationMemory) -> N
         control.send((number, policy.infer(memory.read(count, policy.traits.cameras), task, played)))
     except PolicyError as error:
         control.send((number, str(error)))
+
+
+def _judge(judge: Judging, memory: ObservationMemory) -> object:
+    from lefleet_agent.policies.process import Judged
+
+    (seen,) = memory.read(1, judge.cameras, JUDGED)
+    try:
+        return Judged(judge.probability(seen))
+    except PolicyError as error:
+        return str(error)
