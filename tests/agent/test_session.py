@@ -11,6 +11,7 @@ from lefleet_agent.control.chunks import Mode, Player
 from lefleet_agent.control.clock import SystemClock
 from lefleet_agent.control.driver import Driver
 from lefleet_agent.control.following import Following
+from lefleet_agent.control.judge import Certainty
 from lefleet_agent.control.loop import ControlLoop, Pace
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import PersonPilot, PolicyPilot
@@ -43,6 +44,8 @@ class Fleet:
         self.estop = Requests(Path("/nowhere/estop"))
         self.loads: list[str] = []
         self.load_error: Exception | None = None
+        self.certainty: Certainty | None = None
+        self.runner: Callable[[ScriptedPolicy], InlineRunner] = InlineRunner
         self.begin_error: Exception | None = None
         self.room = True
         self.park_pose: np.ndarray | None = None
@@ -67,7 +70,7 @@ class Fleet:
         policy = self.policy
         info = dataclasses.replace(policy.traits.info, repo="lab/act", digest=self.digest)
         policy.traits = dataclasses.replace(policy.traits, info=info)
-        return InlineRunner(policy)
+        return self.runner(policy)
 
     # the recorder and its sink
     def ensure_alive(self) -> None: ...
@@ -119,7 +122,7 @@ class Fleet:
         def drive(runner: PolicyRunner) -> Player:
             return Player(runner, Mode.OVERLAP, settings.control_hz, 0.2, SystemClock())
 
-        pilot = PersonPilot(self.person) if self.person else PolicyPilot(self, drive)
+        pilot = PersonPilot(self.person) if self.person else PolicyPilot(self, drive, self.certainty)
         reset = self.make_reset(loop, operator)
         around = Surroundings(lambda: self.room, rest, self.park_pose, reset, self.taken_over, self.limit)
         Session(self.robot, pilot, loop, self, operator, around, settings, self.stop).run()
@@ -132,6 +135,37 @@ def test_an_episode_names_its_policy_robot_task_and_scene():
     assert (info.policy.digest, info.task, info.seed, info.robot) == (fleet.digest, "wave", 7, fleet.robot.info)
     assert fleet.ended == (Outcome.SUCCESS, False, "task done") and fleet.frames == 2
     assert [state for state, _ in fleet.states] == ["connecting", "loading", "resetting", "running", "idle", "stopped"]
+
+
+class Watched(InlineRunner):
+    """Beside its policy a reward model that is sure from its third look on."""
+
+    looks = 0
+
+    @property
+    def traits(self):
+        return dataclasses.replace(super().traits, judge_cameras=("front",))
+
+    def ask_judge(self, seen) -> None:
+        self.looks += 1
+
+    def judged(self) -> float:
+        return 1.0 if self.looks >= 3 else 0.0
+
+
+def test_a_reward_model_ends_the_episode_and_outranks_the_simulator():
+    fleet = Fleet(rounds=2)
+    fleet.runner, fleet.certainty = Watched, Certainty(0.9, hold_s=0.02, every_s=0.005)
+    fleet.run()
+    assert fleet.ended == (Outcome.SUCCESS, False, "task done, says the reward model (1.00)")
+    assert fleet.frames > 2 * 4, "the simulator says done at the second tick"
+
+
+def test_an_episode_that_the_reward_model_never_calls_done_is_a_failure_at_the_time_limit():
+    fleet = Fleet()
+    fleet.runner, fleet.certainty = Watched, Certainty(0.9, hold_s=30, every_s=0.005)
+    fleet.run(episode_time_limit_s=0.2)
+    assert fleet.ended == (Outcome.FAILURE, False, "time limit")
 
 
 def test_scenes_count_up_and_episodes_have_ids_of_their_own():
