@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from episodes import episode_info
 from figure import Column, Figure, Row, compare
+from lerobot_arm import told
 from options import Options
 from processes import cpu_s, run_worker, worker_main
 from scene import HEIGHT, WIDTH, film, swing
@@ -110,6 +111,7 @@ class FilmArm(FakeRobot):
 
     def send(self, action: Action) -> Action:
         self.sent_ns.append(time.monotonic_ns())
+        told()
         self._joints = action.copy()
         return action
 
