@@ -51,11 +51,12 @@ _TONES = {"good": "green", "warning": "yellow", "bad": "bold red", "unknown": "d
 @app.command()
 def run(config: Config) -> None:
     """Control: drive the robot with the active policy and record every episode."""
-    from lefleet_agent import keyboard
+    from lefleet_agent import keyboard, realtime
     from lefleet_agent.wiring import build_session
 
     settings = load(config)
     with build_session(settings, stop_in_time()) as session, keyboard.listening(settings.state_dir / "run", aside):
+        realtime.claim()
         session.run()
 
 

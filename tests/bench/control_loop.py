@@ -24,6 +24,7 @@ from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome
 from lefleet_agent.policies.inline import InlineRunner
 from lefleet_agent.policies.scripted import ScriptedPolicy
+from lefleet_agent.realtime import claim
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.requests import emergency_stop
 
@@ -118,6 +119,7 @@ class Watch:
 
 def work(hz: int, way: str, seconds: float, folder: str) -> dict[str, Any]:
     """In the worker: one episode of the real control loop."""
+    claim()  # as `lefleet-agent run` does
     robot = fake_robot()
     low, high = np.array(robot.info.joint_limits, np.float32).T
     limits = Limits(low, high, np.full(low.shape, 400 / hz, np.float32))

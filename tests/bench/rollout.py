@@ -27,6 +27,7 @@ from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.safety import Freshness, Limits
 from lefleet_agent.episode import Action, CameraImage, Observation
 from lefleet_agent.policies.process import PolicyOptions, PolicyProcess, Wanted
+from lefleet_agent.realtime import claim
 from lefleet_agent.recording.handle import RecorderConfig, RecorderHandle
 from lefleet_agent.release import describe
 from lefleet_agent.requests import emergency_stop
@@ -36,6 +37,7 @@ NAME = "rollout"
 HZ = 30
 FILM = 48
 OURS = "LeFleet, recording"
+ORDINARY = "LeFleet, recording, not scheduled in real time"
 PEERS = {
     "lerobot-rollout, base (not recording)": "base",
     "lerobot-rollout, sentry (recording)": "sentry",
@@ -56,7 +58,7 @@ COLUMNS = (
 
 
 def steps(options: Options) -> int:
-    return 1 + options.rounds * (1 + len(PEERS))
+    return 1 + options.rounds * (2 + len(PEERS))
 
 
 def measure(options: Options, tell: Callable[[str], None]) -> Figure:
@@ -64,12 +66,12 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     tell("an ACT with random weights")
     policy = options.folder / "act"
     run_worker("rollout.py", 300, part="policy", folder=str(policy))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, *PEERS)}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, ORDINARY, *PEERS)}
     for turn in range(options.rounds):
         for name, rounds in found.items():
             tell(name)
             scratch = options.folder / f"rollout-{turn}"
-            part = PEERS.get(name, "ours")
+            part = PEERS.get(name, "ordinary" if name == ORDINARY else "ours")
             arguments = {"part": part, "policy": str(policy), "folder": f"{scratch}-{part}", "seconds": seconds}
             rounds.append(run_worker("rollout.py", 300 + 4 * seconds, **arguments))
     rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
@@ -86,7 +88,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
         ),
         (
             "Late: how much longer than a period it was since the tick before, seen by the arm. Processor time is that "
-            "of all processes from the first tick to the last; ours includes recording both cameras, as sentry's does.",
+            "of all processes from the first tick to the last; ours includes recording both cameras, as sentry's does. "
+            "`lefleet-agent run` schedules control in real time where it may (root here; rtprio in the container).",
         ),
     )
 
@@ -121,6 +124,8 @@ def work(part: str, folder: str, policy: str = "", seconds: float = 0) -> dict[s
     if part == "policy":
         return save_policy(Path(folder))
     if part == "ours":
+        claim()  # as `lefleet-agent run` does
+    if part in ("ours", "ordinary"):
         return ours(Path(policy), Path(folder), seconds)
     return lerobots(part, Path(policy), Path(folder), seconds)
 

@@ -1,7 +1,8 @@
-"""`kill -9` of the courier in the middle of an upload: nothing acknowledged is lost, nothing is stored twice."""
+"""The courier killed, or told to stop, in the middle of an upload: nothing is lost, nothing is stored twice."""
 
 import hashlib
 import random
+import signal
 import subprocess
 import time
 
@@ -22,8 +23,9 @@ def server(server_settings, run_app) -> str:
     return run_app(create_app(Settings(**server_settings), dashboard=False), server_settings["port"])
 
 
-def test_a_courier_killed_again_and_again_in_the_middle_of_uploads_delivers_each_episode_once(
-    server, server_settings, enrolled, agent_command, wait_until
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)])
+def test_a_courier_ended_again_and_again_in_the_middle_of_uploads_delivers_each_episode_once(
+    server, server_settings, enrolled, agent_command, wait_until, how, status
 ):
     side = enrolled(server, upload_chunk_bytes=64 * 1024)
     episodes = [side.record(ticks=150, height=480, width=640) for _ in range(2)]
@@ -39,10 +41,10 @@ def test_a_courier_killed_again_and_again_in_the_middle_of_uploads_delivers_each
         # In the middle: some of this run's bytes have arrived, and an upload is still open.
         wait_until(lambda before=before: arrived(incoming) not in (0, before) or side.spool.next_waiting() is None, 60)
         time.sleep(chance.uniform(0, 0.1))
-        courier.kill()
-        courier.wait()
+        courier.send_signal(how)
+        assert courier.wait(30) == status
         interrupted += arrived(incoming) > 0
-    assert interrupted, "no kill fell into an upload: the files are too small to prove anything"
+    assert interrupted, "no end fell into an upload: the files are too small to prove anything"
 
     courier = subprocess.Popen(agent_command("courier", "--config", side.config))
     try:

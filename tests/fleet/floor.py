@@ -198,6 +198,7 @@ def on_robots(builder: Any) -> dict[str, Any]:
         "agent_devices": False,
         "agent_settings": {"pause_s": 2, "courier": {"retry_max_s": 5}},
         "agent_control_oom_score_adj": 0,  # less needs a capability that a simulated host has not
+        "agent_control_rtprio": 0,
         "agent_environment": {"OMP_NUM_THREADS": "1"},  # three robots share this machine's processor
     }
 

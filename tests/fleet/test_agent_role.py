@@ -162,6 +162,7 @@ def variables(server: Server, image: str) -> dict[str, Any]:
         "agent_release_source": "image",
         "agent_release_repo": "lefleet/act-so101-demo",
         "agent_control_oom_score_adj": 0,  # a simulated host has no CAP_SYS_RESOURCE
+        "agent_control_rtprio": 0,
         "agent_settings": {"pause_s": 1, "hung_after_s": 20},
         "agent_decommission_wait_s": 60,
     }

@@ -45,7 +45,7 @@ def record(
     seconds: Annotated[float, typer.Option(min=0.1, help="Longest time of an episode.")] = 60.0,
 ) -> None:
     """Record demonstrations with the leader arm, without a policy; control must not run."""
-    from lefleet_agent import keyboard
+    from lefleet_agent import keyboard, realtime
     from lefleet_agent.wiring import build_session
 
     settings = load(config)
@@ -56,6 +56,7 @@ def record(
         build_session(demonstrated, stop_in_time(), demonstrations=True, episodes=episodes) as session,
         keyboard.listening(settings.state_dir / "run", aside),
     ):
+        realtime.claim()
         session.run()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from lefleet_agent.episode import Action, ArmHealth, Floats, MotorHealth
+from lefleet_agent.realtime import Rank, follow
 from lefleet_agent.robot import RobotDisconnected, RobotError
 from lefleet_agent.robots.driver import ArmDriver, BusFault
 
@@ -102,6 +103,7 @@ class ArmThread:
             raise type(self._failure)(str(self._failure))
 
     def _run(self) -> None:
+        follow(Rank.BUS)
         read_due_s = time.monotonic()
         try:
             while (goal := self._next_goal(read_due_s)) is not None or not self._stopped:

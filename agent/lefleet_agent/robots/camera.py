@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from lefleet_agent.episode import CameraImage, Pixels
+from lefleet_agent.realtime import Rank, follow
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class CameraThread:
             thread.join(1.0)
 
     def _run(self, stop: threading.Event) -> None:
+        follow(Rank.CAMERA)
         while not stop.is_set():
             try:
                 self._source.open()
