@@ -11,6 +11,7 @@ from pathlib import Path
 
 import drawn_episode
 import h5py
+import httpx
 import numpy as np
 from drawn_episode import Drawing
 from sqlalchemy import func, select
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.jobs import queue
 from lefleet_server.jobs.models import Job
 
+PASSWORD = "a long enough password"
 _ANALYSIS_S = 120
 
 
@@ -35,6 +37,12 @@ class House:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def entries(self, **which: str) -> list[dict]:
+        """The audit log's entries, newest first, as an administrator reads them."""
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            client.post("/api/v1/login", json={"username": "root", "password": PASSWORD}).raise_for_status()
+            return client.get("/api/v1/audit", params=which).raise_for_status().json()["items"]
 
 
 def build(server, folder: Path) -> House:

@@ -71,7 +71,9 @@ class RobotClient:
         place = self._http.post(f"{_API}/uploads", headers=create)
         place.raise_for_status()
         patch = {**_TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-        self._http.patch(place.headers["location"], content=data[: int(part * len(data))], headers=patch).raise_for_status()
+        self._http.patch(
+            place.headers["location"], content=data[: int(part * len(data))], headers=patch
+        ).raise_for_status()
 
     def close(self) -> None:
         self._http.close()

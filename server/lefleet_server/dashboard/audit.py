@@ -152,7 +152,8 @@ def _build_line(entry: AuditEntry) -> None:
                     Text(f"{name}: ", "lf-faint", tag="span")
                     Text(text, tag="span")
         with cell("From", "lf-faint"):
-            Text(entry.address or "the server's console" if entry.actor == "console" else entry.address or "")
+            if place := entry.address or ("the server's console" if entry.actor == "console" else ""):
+                Text(place)
             if entry.via:
                 Text(f"by {entry.via}", "lf-mono lf-cut")
             if entry.request_id:

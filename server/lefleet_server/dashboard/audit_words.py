@@ -26,9 +26,9 @@ def place_of(subject: str) -> str | None:
     if not rest:
         return {"store": "/storage", "jobs": "/jobs"}.get(kind)
     if kind == "user":
-        return f"/people/{quote(rest)}"
+        return f"/people/{quote(rest, safe='')}"
     if kind == "episode":
-        return f"/episodes/{quote(rest)}"
+        return f"/episodes/{quote(rest, safe='')}"
     return Filters(robot=rest).address("/episodes") if kind == "robot" else None
 
 

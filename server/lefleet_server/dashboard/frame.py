@@ -52,7 +52,7 @@ def _navigation(request: Request, section: str) -> None:
     with box("lf-nav", tag="aside"):
         with link("/", "lf-brand", aria_label="LeFleet: to the fleet"):
             ui.html(assets.BRAND, sanitize=False).style("display: contents")
-        with box("lf-links", tag="nav"):
+        with box("lf-links", tag="lf-sections", role="navigation", aria_label="Sections"):
             role = Role(user_on(request).role)
             for name, target, icon_name, needs in _SECTIONS:
                 if not role.covers(needs):

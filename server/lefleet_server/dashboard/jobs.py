@@ -35,7 +35,7 @@ _COLUMNS = (
     Column("Work", "minmax(120px, 1fr)"),
     Column("Episode", "minmax(110px, 0.8fr)"),
     Column("State", "104px"),
-    Column("Attempts", "84px", "is-right"),
+    Column("Attempts", "84px"),
     Column("Queued", "minmax(96px, 0.7fr)"),
     Column("Why it failed", "minmax(180px, 2.4fr)"),
     Column("", "88px", "is-right"),
@@ -73,7 +73,7 @@ class Jobs:
             self._dead, _, self._dead_hint = stat("Dead")
             self._oldest, _, self._oldest_hint = stat("Oldest")
         self._idle = Text(
-            "Jobs wait and none runs: no worker is there. `lefleet-server worker --config FILE` is one.", "lf-note"
+            "Jobs wait and none runs: no worker is there. Start one: lefleet-server worker --config FILE", "lf-note"
         )
         with box("lf-filters"):
             self._build_states()
@@ -144,7 +144,7 @@ class Jobs:
                 Text(f"{job.episode_id[:10]}…", "lf-mono", tag="span")
             with cell("State"):
                 Chip(job.state.capitalize(), _TONES.get(job.state, ""))
-            with cell("Attempts", "lf-num is-right"):
+            with cell("Attempts", "lf-num"):
                 Text(str(job.attempts))
             with cell("Queued", "lf-muted"):
                 Time(job.created_at, "ago")

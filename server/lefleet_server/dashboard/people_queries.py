@@ -13,6 +13,8 @@ from lefleet_server.audit.models import AuditEntry
 from lefleet_server.db import utc_now
 from lefleet_server.robots.models import Robot
 
+_MOST_ROBOTS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -70,7 +72,10 @@ def _people() -> Select[Any]:
 
 
 async def actors(session: AsyncSession) -> Sequence[str]:
-    """Who may stand in the audit log: the console, people, robots. Those of a deleted account are found by address."""
+    """Whom a filter of the audit log offers: the console, people, and the first 200 robots.
+
+    A press on a name in the log finds the others.
+    """
     users = await session.scalars(select(User.username).order_by(User.username))
-    robots = await session.scalars(select(Robot.id).order_by(Robot.id))
+    robots = await session.scalars(select(Robot.id).order_by(Robot.id).limit(_MOST_ROBOTS))
     return ["console", *(f"user:{name}" for name in users), *(f"robot:{name}" for name in robots)]

@@ -50,7 +50,8 @@ class Storage:
             self._episodes, _, self._episodes_hint = stat("Episodes")
             self._bytes, self._bytes_unit, self._bytes_hint = stat("Stored")
             self._free, self._free_unit, self._free_hint = stat("Free")
-            self._bad, _, self._bad_hint = stat("Quarantined")
+            with link(Filters(quality=QUARANTINED).address("/episodes"), "lf-stat-link"):
+                self._bad, _, self._bad_hint = stat("Quarantined")
         with box("lf-two"):
             self._store = box("lf-card lf-panel", tag="section")
             self._check = box("lf-card lf-panel", tag="section")
@@ -115,7 +116,8 @@ class Storage:
             Text("Files and episodes compared", tag="h2")
             if check is None:
                 Text(
-                    "Never. `lefleet-server fsck` on the server compares every episode with its file.", "lf-panel-text"
+                    "Never. Run lefleet-server fsck on the server: it compares every episode with its file.",
+                    "lf-panel-text",
                 )
             else:
                 with box("lf-provenance", tag="dl"):
@@ -126,8 +128,6 @@ class Storage:
                         _build_result(check)
             if lost:
                 Text(f"{lost} episodes lack their file. Their robots are asked for it again.", "lf-note")
-            with link(Filters(quality=QUARANTINED).address("/episodes"), "lf-button"):
-                Text("Look at the quarantined", tag="span")
 
     def _show_uploads(self, uploads: Sequence[OpenUpload], open_: int) -> None:
         if not uploads:
@@ -170,7 +170,7 @@ def _entry(name: str, text: str) -> None:
 def _build_result(check: Check) -> None:
     if check.remaining:
         Chip(f"{check.remaining} wrong", "bad")
-        Text("`lefleet-server fsck --repair` mends what can be mended.", "lf-panel-text")
+        Text("Run lefleet-server fsck --repair: it mends what can be mended.", "lf-panel-text")
     elif check.found:
         Chip(f"{check.found} found, all mended", "warn")
     else:

@@ -34,7 +34,7 @@ class TokenList:
         """Tokens with their owners' names."""
         if not found:
             with self._lines.only():
-                text = "A program logs in with a token: a script, a dashboard, or the `lefleet` command line."
+                text = "A program logs in with a token: a script, Prometheus, or the command line lefleet."
                 empty("tokens", "No tokens", text)
             return
         with self._lines.rebuild():

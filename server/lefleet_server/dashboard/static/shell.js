@@ -33,8 +33,16 @@ function copyMarked(text) {
   field.remove();
 }
 
-// On a phone the navigation scrolls: the section that is open is in sight.
-document.querySelector(".lf-link[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+// <lf-sections>: on a phone the navigation scrolls, and the section that is open is in sight.
+class Sections extends HTMLElement {
+  connectedCallback() {
+    requestAnimationFrame(() => {
+      const open = this.querySelector("[aria-current]");
+      if (open) this.scrollLeft = open.offsetLeft - this.offsetLeft - (this.clientWidth - open.offsetWidth) / 2;
+    });
+  }
+}
+customElements.define("lf-sections", Sections);
 
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-theme-switch], [data-log-out], [data-copy]");
