@@ -35,6 +35,7 @@ async def test_pages_follow_one_another_and_filters_stay_in_the_address(house, l
     await page.press("[aria-label=About]", "Enter")
     await page.wait_for_url(f"**/audit?subject=episode%3A{house.clean}")
     await page.wait_for_function("id => document.querySelector('[data-entry]').dataset.entry == id", arg=busy[0])
+    assert await page.input_value("[aria-label=About]") == f"episode:{house.clean}"
     first = await shown(admin)
     assert first == busy[:50]
     text = await page.locator("[data-entry]").first.inner_text()

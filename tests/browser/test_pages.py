@@ -73,6 +73,11 @@ def test_the_navigation_shows_what_one_may_see(everybody, who):
         assert (f'"href":"{section}"' in page.replace(" ", "").replace("&quot;", '"')) == (who == "admin")
 
 
+@pytest.mark.parametrize("path", ["/people/%00", "/people/no%20one", "/people/..%2F..", "/audit?before=0&subject=%00"])
+def test_an_odd_address_of_a_page_is_answered(everybody, path):
+    assert everybody["admin"].get(path).status_code in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}
+
+
 def test_the_address_of_the_store_is_the_administrators(house, everybody):
     place = house.server.settings["state_dir"]
     assert place in everybody["admin"].get("/storage").text

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from lefleet_server.analysis import FlagName
-from lefleet_server.dashboard import agents, audit_words, quality
+from lefleet_server.dashboard import acting, agents, audit_words, quality, units
 from lefleet_server.dashboard.audit_view import AuditView
 from lefleet_server.dashboard.filters import Filters
+from lefleet_server.problems import Conflict
 
 
 def flag(name, value, threshold, unit, where=""):
@@ -94,6 +95,30 @@ def test_a_subject_leads_to_its_page(subject, place):
 def test_an_action_reads_as_a_sentence_also_one_that_nobody_foresaw():
     assert audit_words.phrase("user.password-changed") == "User password changed"
     assert audit_words.phrase("set.episode_added") == "Set episode added"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("2026-12-02T19:29:42.976804+00:00", True), ("2026-12-02T19:29:42", False), ("a note of twenty letters", False)],
+)
+def test_an_instant_is_told_from_other_text(text, is_one):
+    assert (audit_words.instant_of(text) is not None) == is_one
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(86400, "1 day"), (172800, "2 days"), (900, "15 minutes"), (3600, "1 hour"), (45, "45 seconds")],
+)
+def test_a_chosen_time_is_told_in_its_largest_unit(seconds, expected):
+    assert units.lasting(seconds) == expected
+
+
+def test_what_ended_a_change_is_told_in_a_sentence_with_the_remedy():
+    assert acting.told(Conflict("ada is the last administrator; make another one first")) == (
+        "Ada is the last administrator; make another one first."
+    )
+    assert "try again" in acting.told(OSError("connection refused by 10.0.0.7"))
+    assert "10.0.0.7" not in acting.told(OSError("connection refused by 10.0.0.7"))
 
 
 def test_an_audit_view_survives_its_address():

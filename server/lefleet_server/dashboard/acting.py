@@ -6,10 +6,10 @@ from typing import Any
 
 import structlog
 from nicegui import ui
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
+from lefleet_server import db
 from lefleet_server.accounts.models import Role
 from lefleet_server.auth import Principal, login_of
 from lefleet_server.problems import Problem
@@ -18,7 +18,7 @@ from lefleet_server.services import Services
 log = structlog.get_logger()
 
 type Work[R] = Callable[[AsyncSession, Principal], Awaitable[R]]
-FAILURES = (Problem, SQLAlchemyError, OSError)
+FAILURES = (Problem, *db.FAILURES)
 
 type Then = Callable[..., Any]
 

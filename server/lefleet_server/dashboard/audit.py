@@ -10,8 +10,8 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.audit import service
 from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard import people_queries
-from lefleet_server.dashboard.audit_view import PATH, AuditView
-from lefleet_server.dashboard.audit_words import changes, name_of, phrase, place_of
+from lefleet_server.dashboard.audit_view import PATH, AuditView, word
+from lefleet_server.dashboard.audit_words import changes, instant_of, name_of, phrase, place_of
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.lists import Column, Lines, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
@@ -59,9 +59,10 @@ class AuditBar:
                 view.action,
                 self._chosen("action"),
             )
-            about = box("lf-input lf-filter-text", tag="input", type="search", aria_label="About")
-            about.props.update({"placeholder": "About: robot:robot-1", "value": view.subject or "", "maxlength": "300"})
-            about.on("change", self._chosen("subject"), js_handler=_VALUE)
+            self._about = box("lf-input lf-filter-text", tag="input", type="search", aria_label="About")
+            self._about.props.update({"placeholder": "About: robot:robot-1", "maxlength": "300"})
+            self._about.props["value"] = view.subject or ""
+            self._about.on("change", self._chosen("subject"), js_handler=_VALUE)
             TimeSpan(view.last, view.since, view.until, self._change)
             self._clear = link(PATH, "lf-button lf-filters-end")
             with self._clear:
@@ -70,12 +71,14 @@ class AuditBar:
 
     def _chosen(self, name: str) -> Callable[[GenericEventArguments], Awaitable[None]]:
         async def change(event: GenericEventArguments) -> None:
-            await self._change(**{name: str(event.args).strip() or None})
+            await self._change(**{name: word(str(event.args))})
 
         return change
 
     async def _change(self, **changed: object) -> None:
         self._view = self._view.changed(**changed)
+        # Whatever is sent to the browser next would put the old text back.
+        self._about.props["value"] = self._view.subject or ""
         self._clear.set_visibility(self._view.is_set)
         await self._apply(self._view)
 
@@ -150,7 +153,10 @@ def _build_line(entry: AuditEntry) -> None:
             for name, text in changes(entry.detail):
                 with box("lf-entry-change"):
                     Text(f"{name}: ", "lf-faint", tag="span")
-                    Text(text, tag="span")
+                    if at := instant_of(text):
+                        Time(at, "long")
+                    else:
+                        Text(text, tag="span")
         with cell("From", "lf-faint"):
             if place := entry.address or ("the server's console" if entry.actor == "console" else ""):
                 Text(place)

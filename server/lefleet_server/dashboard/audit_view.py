@@ -31,9 +31,9 @@ class AuditView:
         """Reads a URL's query. What it cannot read it leaves out: an old link must still show something."""
         before = query.get("before", "")
         return cls(
-            actor=_word(query.get("actor")),
-            action=_word(query.get("action")),
-            subject=_word(query.get("subject")),
+            actor=word(query.get("actor")),
+            action=word(query.get("action")),
+            subject=word(query.get("subject")),
             last=query.get("last") if query.get("last") in SPANS else None,
             since=instant(query.get("since")),
             until=instant(query.get("until")),
@@ -66,5 +66,6 @@ class AuditView:
         return f"{PATH}?{query}" if query else PATH
 
 
-def _word(text: str | None) -> str | None:
+def word(text: str | None) -> str | None:
+    """What a person typed, as long and as clean as the database takes it; None for nothing."""
     return (text or "").strip()[:300].replace("\x00", "") or None

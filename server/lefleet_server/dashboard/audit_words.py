@@ -1,6 +1,7 @@
 """The audit log in people's words. Pure: whatever an entry holds, something readable comes out."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +16,10 @@ def phrase(action: str) -> str:
 
 
 def name_of(who: str) -> str:
-    """Of an actor or a subject: `user:ada` becomes `ada`, `robot:robot-1` stays recognisable as a robot's name."""
+    """Of an actor or a subject: `user:ada` becomes `ada`; an episode is known by the beginning of its id."""
     kind, found, rest = who.partition(":")
+    if kind == "episode":
+        return f"{rest[:10]}…"
     return rest if found and kind in {"user", "robot"} else who
 
 
@@ -45,6 +48,15 @@ def changes(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, found in detail.items():
         if name not in {"old", "new"} or not ("old" in detail and "new" in detail):
             yield readable(name), value(found)
+
+
+def instant_of(text: str) -> datetime | None:
+    """The instant that a value tells in ISO 8601 with its zone; None for any other text."""
+    try:
+        at = datetime.fromisoformat(text) if len(text) >= len("2026-01-01T00:00:00Z") else None
+    except ValueError:
+        return None
+    return at if at is not None and at.tzinfo is not None else None
 
 
 def readable(name: str) -> str:

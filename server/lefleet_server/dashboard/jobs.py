@@ -12,6 +12,7 @@ from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_words import readable
 from lefleet_server.dashboard.dialogs import Question, button
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, stat
 from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, box, empty, icon, link
@@ -208,6 +209,7 @@ def register(services: Services) -> None:
             int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None,
         )
         with frame(request, "Jobs"):
+            fresh = Fresh()
             jobs = Jobs(services, request, view)
             await jobs.refresh()
-            ui.timer(_EVERY_S, jobs.refresh, immediate=False)
+            fresh.every(_EVERY_S, jobs.refresh)

@@ -13,7 +13,7 @@ from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell
 from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, icon
 from lefleet_server.dashboard.people_queries import Person
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import duration
+from lefleet_server.dashboard.units import lasting
 from lefleet_server.services import Services
 
 PATH = "/people"
@@ -47,7 +47,7 @@ class Inviter:
 
         def show(code: str) -> None:
             settings = self._services.settings
-            text = f"Send it to {username}: it works once, within {duration(settings.login_code_ttl_s)}. "
+            text = f"Send it to {username}: it works once, within {lasting(settings.login_code_ttl_s)}. "
             text += "Whoever has it is in. It is never shown again."
             self._secret.show(f"Log-in link for {username}", text, f"{settings.address}/login?code={code}")
 
@@ -117,7 +117,7 @@ def _build_line(person: Person) -> None:
             Text(str(person.sessions))
         with cell("Tokens", "lf-num is-right"):
             Text(str(person.tokens))
-        with cell("Added", "lf-muted is-right"):
+        with cell("Added", "lf-muted is-right is-wide"):
             Time(person.created_at)
         icon("next").classes("lf-go")
 

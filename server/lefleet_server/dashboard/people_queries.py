@@ -37,6 +37,9 @@ async def people(session: AsyncSession) -> Sequence[Person]:
 
 
 async def person(session: AsyncSession, username: str) -> Person | None:
+    """None when nobody is called so; `username` may be any text of a URL."""
+    if "\x00" in username:
+        return None  # PostgreSQL takes no such text
     row = (await session.execute(_people().where(User.username == username))).one_or_none()
     return Person(*row) if row else None
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, section, stat
 from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, link
@@ -214,6 +215,7 @@ def register(services: Services) -> None:
     @page_for(PATH, "Storage", Role.VIEWER)
     async def page(request: Request) -> None:
         with frame(request, "Storage"):
+            fresh = Fresh()
             storage = Storage(source, request, services.settings.min_free_bytes)
             await storage.refresh()
-            ui.timer(_EVERY_S, storage.refresh, immediate=False)
+            fresh.every(_EVERY_S, storage.refresh)
