@@ -175,7 +175,7 @@ class Jobs:
             await self._retry([job.id])
 
     async def _ask_retry_all(self) -> None:
-        text = "Each gets all its attempts again, and goes before nothing that has just arrived."
+        text = "Each gets all its attempts again. Mend first what stands in their reasons, or they end the same way."
         if await self._question.ask("Retry all dead jobs?", text, "Retry all"):
             await self._retry(None)
 

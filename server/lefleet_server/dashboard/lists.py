@@ -76,7 +76,7 @@ def panel(title: str, text: str = "") -> Iterator[None]:
 
 @contextmanager
 def section(title: str, text: str = "") -> Iterator[None]:
-    """A heading over a list; what `actions` builds stands at its right end."""
+    """A heading over a list; buttons in an `lf-section-acts` stand at its right end."""
     with box("lf-section", tag="section"):
         with box("lf-section-head"):
             Text(title, tag="h2")
