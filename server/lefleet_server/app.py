@@ -19,6 +19,8 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
+from lefleet_server.episodes import usage_routes as storage
+from lefleet_server.jobs import routes as jobs
 from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
@@ -99,6 +101,8 @@ def _api() -> APIRouter:
         robots.router,
         episodes.router,
         uploads.router,
+        storage.router,
+        jobs.router,
         operations.router,
     ):
         api.include_router(part)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import DateTime, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -109,6 +110,9 @@ class Database:
 
 UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 """What a connection attempt raises while the database is starting, stopped or full."""
+
+FAILURES = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseDownError)
+"""Whatever a session may raise, those from before it has a connection included, which SQLAlchemy does not wrap."""
 
 
 def connection_arguments(settings: Settings, database: str | None = None) -> Json:

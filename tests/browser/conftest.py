@@ -27,6 +27,7 @@ from lefleet_server.robots import service as robots
 sys.path.insert(0, str(Path(__file__).parent))
 
 import drawn_episode
+import house as houses
 from drawn_episode import Drawing
 from robot_client import RobotClient
 
@@ -74,10 +75,10 @@ class Server:
             "heartbeat_interval_s": 2,
             "log_format": "console",
         }
-        config = folder / "server.yml"
-        config.write_text(yaml.safe_dump(self.settings))
+        self.config = folder / "server.yml"
+        self.config.write_text(yaml.safe_dump(self.settings))
         self._log = folder / "log"
-        arguments = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(config)]
+        arguments = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(self.config)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
 
@@ -92,20 +93,20 @@ class Server:
         self._process.wait(20)
 
     def add_people(self) -> None:
-        for username, role in (("ada", Role.OPERATOR), ("vic", Role.VIEWER)):
-            self._do(partial(accounts.put_user, username=username, role=role, password=PASSWORD, actor="test"))
+        for username, role in (("ada", Role.OPERATOR), ("vic", Role.VIEWER), ("root", Role.ADMIN)):
+            self.do(partial(accounts.put_user, username=username, role=role, password=PASSWORD, actor="test"))
 
     def login_link(self, username: str) -> str:
-        code = self._do(partial(accounts.create_login_code, username=username, ttl_s=60, actor="test"))
+        code = self.do(partial(accounts.create_login_code, username=username, ttl_s=60, actor="test"))
         return f"{self.url}/login?code={code}"
 
     def enrol(self, robot_id: str) -> RobotClient:
-        code = self._do(
+        code = self.do(
             partial(robots.create_enrolment_code, robot_id=robot_id, site="", ttl_s=60, actor="test"),
         )
         return RobotClient.enrol(self.url, robot_id, code)
 
-    def _do[R](self, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
+    def do[R](self, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """What the commands do, without the seconds a command takes to start."""
 
         async def transact() -> R:
@@ -177,6 +178,12 @@ def fleet(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFacto
     yield made
     for robot in clients.values():
         robot.close()
+
+
+@pytest.fixture(scope="session")
+def house(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> houses.House:
+    """Read by all tests: they change only what they make."""
+    return houses.build(serve("house"), tmp_path_factory.mktemp("house"))
 
 
 def _drawing(number: int) -> Drawing:

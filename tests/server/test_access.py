@@ -51,6 +51,8 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/analysis",
         f"GET {API}/episodes/{{episode_id}}/signals",
         f"GET {API}/episodes/{{episode_id}}/file",
+        f"GET {API}/jobs",
+        f"GET {API}/storage",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
@@ -58,6 +60,8 @@ ACCESS = {
         f"PUT {API}/estop",
         f"PUT {API}/robots/{{robot_id}}/verdict",
         f"PUT {API}/episodes/{{episode_id}}/label",
+        f"POST {API}/episodes/{{episode_id}}/analysis",
+        f"POST {API}/jobs/retry",
     ],
     "admin": [
         f"GET {API}/audit",

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.audit.models import AuditEntry
+from lefleet_server.jobs.models import Job
 
 API = "/api/v1"
 # Changes without an entry, each with its reason.
@@ -44,6 +45,9 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
     (await robot.upload(path)).raise_for_status()
     ids = {"episode": path.stem}
     for method, route, make in steps:
+        if route == f"{API}/jobs/retry":
+            async with services.db.transaction() as session:
+                await session.execute(update(Job).values(state="dead"))
         before = await newest(services)
         url, options = make(ids)
         client = robot.http if route.startswith(f"{API}/robot/") else admin
@@ -103,6 +107,12 @@ STEPS = [
         f"{API}/episodes/{{episode_id}}/label",
         lambda ids: (f"{API}/episodes/{ids['episode']}/label", {"json": {"outcome": "failure"}}),
     ),
+    (
+        "POST",
+        f"{API}/episodes/{{episode_id}}/analysis",
+        lambda ids: (f"{API}/episodes/{ids['episode']}/analysis", {}),
+    ),
+    ("POST", f"{API}/jobs/retry", lambda _: (f"{API}/jobs/retry", {"json": {}})),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from lefleet_server import analysis
-from lefleet_server.analysis import service
+from lefleet_server.analysis import service as analyses
 from lefleet_server.analysis.service import Analyser
-from lefleet_server.jobs import queue
+from lefleet_server.jobs import queue, service
 from lefleet_server.jobs.worker import Worker
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -29,7 +29,7 @@ async def take(services, claim="a"):
 
 async def jobs(services):
     async with services.db.session() as session:
-        return await queue.list_jobs(session, None, 100)
+        return (await service.list_jobs(session, None, 100)).items
 
 
 async def run_until_empty(services, settings):
@@ -99,8 +99,8 @@ async def test_an_episode_is_analysed_and_its_job_is_gone(services, settings, op
     # Noise for joints: the flags that noise must raise, and no other.
     assert {flag["name"] for flag in found["flags"]} == {"jerk", "saturation"}
     async with services.db.transaction() as session:
-        assert await service.enqueue_older(session) == 0
-        assert await service.enqueue_older(session, analysis.VERSION + 1) == 1
+        assert await analyses.enqueue_older(session) == 0
+        assert await analyses.enqueue_older(session, analysis.VERSION + 1) == 1
 
 
 async def test_a_file_with_a_number_that_is_none_is_quarantined_and_can_be_found(

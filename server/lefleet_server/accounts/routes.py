@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts import service, sessions, throttle, tokens
+from lefleet_server.accounts import own_password, service, sessions, throttle, tokens
 from lefleet_server.accounts.models import ApiToken, Role, User
 from lefleet_server.accounts.schemas import (
     CodeLogin,
@@ -63,12 +63,7 @@ async def me(user: CurrentUser) -> Me:
 @router.put("/me/password", status_code=204)
 async def put_password(body: PasswordChange, login: CurrentLogin, request: Request, services: ServicesDep) -> Response:
     """Changes one's own password and ends one's other sessions. Wrong old passwords count as failed log-ins."""
-    name, place = login.user.username, device(request).address
-    async with services.db.transaction() as session:
-        attempt = await throttle.admit(session, name, place, services.settings.login_attempts)
-    async with services.db.transaction() as session:
-        await service.change_password(session, name, body.old, body.new, login.session_id)
-        await throttle.forgive(session, attempt)
+    await own_password.change(services, login, device(request).address, body)
     return Response(status_code=204)
 
 

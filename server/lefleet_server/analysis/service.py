@@ -10,12 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.analysis import QUEUE, VERSION
 from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.audit.service import audit
 from lefleet_server.db import Database, utc_now
 from lefleet_server.episodes import bounded
 from lefleet_server.episodes.models import Episode
 from lefleet_server.jobs import queue
+from lefleet_server.jobs.models import Job
 from lefleet_server.jobs.queue import Claimed
 from lefleet_server.jobs.worker import Store
+from lefleet_server.problems import NotFound
 from lefleet_server.storage import BlobStore
 
 _PROCESS = "lefleet_server.analysis.process"
@@ -56,6 +59,19 @@ async def enqueue_older(session: AsyncSession, version: int = VERSION) -> int:
     missing = (await session.scalars(select(Episode.id).where(Episode.id.not_in(has)))).all()
     pieces = (missing[at : at + 1000] for at in range(0, len(missing), 1000))
     return sum([await queue.enqueue(session, QUEUE, piece, version, queue.LATER) for piece in pieces])
+
+
+async def check_again(session: AsyncSession, actor: str, episode_id: str) -> None:
+    """Queues one episode's analysis, before those that are done over; what was found stays until a worker is done.
+
+    Raises NotFound. A job for it that was given up gets all its attempts again.
+    """
+    if await session.get(Episode, episode_id) is None:
+        raise NotFound(f"no episode {episode_id!r}")
+    if not await queue.enqueue(session, QUEUE, [episode_id], VERSION):
+        dead = select(Job.id).where(Job.queue == QUEUE, Job.episode_id == episode_id, Job.state == "dead")
+        await queue.retry_dead(session, (await session.scalars(dead)).all())
+    audit(session, actor, "episode.check-asked", f"episode:{episode_id}", {"version": VERSION})
 
 
 async def of_episodes(session: AsyncSession, ids: Sequence[str]) -> dict[str, EpisodeAnalysis]:

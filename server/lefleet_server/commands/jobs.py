@@ -46,13 +46,13 @@ def jobs_list(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs that are not done, oldest first, with why the last attempt failed."""
-    from lefleet_server.jobs import queue
+    from lefleet_server.jobs import service
 
     async def work(db: "Database") -> list[dict[str, Any]]:
         names = ("id", "queue", "episode_id", "version", "state", "attempts", "worker", "reason")
         async with db.session() as session:
-            found = await queue.list_jobs(session, "dead" if dead else None, limit)
-        return [{name: getattr(job, name) for name in names} for job in found]
+            page = await service.list_jobs(session, "dead" if dead else None, limit)
+        return [{name: getattr(job, name) for name in names} for job in page.items]
 
     found = with_database(settings_of(config), work)
     lines = (f"{j['id']}  {j['queue']}  {j['episode_id']}  {j['state']}  {j['reason'] or ''}" for j in found)
@@ -66,11 +66,11 @@ def jobs_retry(
     as_json: JsonOption = False,
 ) -> None:
     """Give dead jobs (those with ID, or all) all their attempts again."""
-    from lefleet_server.jobs import queue
+    from lefleet_server.jobs import service
 
     async def work(db: "Database") -> int:
         async with db.transaction() as session:
-            return await queue.retry_dead(session, ids or None)
+            return await service.retry(session, "console", ids or None)
 
     count = with_database(settings_of(config), work)
     show(as_json, {"retried": count}, f"{count} jobs are queued again")

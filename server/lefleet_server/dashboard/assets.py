@@ -34,6 +34,7 @@ def add_head(*modules: str) -> None:
     ui.add_head_html(
         f'<script src="{BASE}/theme.js"></script>'
         f'<link rel="stylesheet" href="{BASE}/lefleet.css"><link rel="stylesheet" href="{BASE}/pages.css">'
+        f'<link rel="stylesheet" href="{BASE}/lists.css">'
         f'<meta name="lefleet-now" content="{time.time_ns() // 1_000_000}">'
         + "".join(f'<script type="module" src="{BASE}/{name}"></script>' for name in ("shell.js", *modules))
     )

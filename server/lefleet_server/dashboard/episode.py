@@ -2,11 +2,11 @@
 
 from urllib.parse import quote
 
-from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server import problems
 from lefleet_server.accounts.models import Role
+from lefleet_server.analysis import service as analyses
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.filters import Filters
@@ -15,6 +15,8 @@ from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.label import LabelPanel
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
+from lefleet_server.dashboard.quality_panel import QualityPanel
+from lefleet_server.dashboard.sections import page_for
 from lefleet_server.episodes import service
 from lefleet_server.episodes.models import Episode
 from lefleet_server.services import Services
@@ -25,13 +27,15 @@ LIST = "/episodes"
 class EpisodeHead:
     """The title line: which episode, how it ended, where to go from here."""
 
-    def __init__(self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None]) -> None:
+    def __init__(
+        self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None], quarantined: bool
+    ) -> None:
         with box("lf-head", tag="header"):
             with box("lf-head-text"):
                 with link(filters.address(LIST), "lf-back"):
                     icon("previous")
                     Text("Episodes", tag="span")
-                self._build_title(episode)
+                self._build_title(episode, quarantined)
                 with box("lf-sub"):
                     Text(f"{episode.task or 'No task'} · ", tag="span")
                     Time(episode.started_at)
@@ -43,13 +47,15 @@ class EpisodeHead:
                     icon("download")
                     Text("HDF5", tag="span")
 
-    def _build_title(self, episode: Episode) -> None:
+    def _build_title(self, episode: Episode, quarantined: bool) -> None:
         with box("lf-title"):
             Text(episode.robot_id, tag="h1")
             with box().style("display: contents"):
                 self._outcome = outcome_chip(episode.result)
             if episode.interrupted:
                 Chip("Interrupted", "warn", "is-plain")
+            if quarantined:
+                Chip("Quarantined", "bad", "is-plain")
 
     def show_outcome(self, episode: Episode) -> None:
         set_outcome(self._outcome, episode.result)
@@ -74,7 +80,7 @@ def _build_player(episode: Episode) -> None:
 
 
 def register(services: Services) -> None:
-    @ui.page(LIST + "/{episode_id}", title="Episode · LeFleet", response_timeout=15)
+    @page_for(LIST + "/{episode_id}", "Episode", Role.VIEWER)
     async def page(request: Request, episode_id: str) -> None:
         filters = Filters.parse(request.query_params).first_page()
         user = user_on(request)
@@ -83,16 +89,19 @@ def register(services: Services) -> None:
                 episode = await service.get_episode(session, episode_id)
                 neighbours = await queries.neighbours(session, filters, episode)
                 judgement = await queries.last_label(session, episode_id)
+                found = (await analyses.of_episodes(session, [episode_id])).get(episode_id)
         except problems.NotFound:
             with frame(request, "Episodes"):
                 text = f"No episode has the id {episode_id}. It may have been deleted."
                 nothing_here("There is no such episode", text)
             return
         with frame(request, "Episodes", "player/player.js"):
-            top = EpisodeHead(episode, filters, neighbours)
+            quarantined = found is not None and found.state == "quarantined"
+            top = EpisodeHead(episode, filters, neighbours, quarantined)
             with box("lf-episode"):
                 _build_player(episode)
                 with box("lf-side"):
                     may_label = Role(user.role).covers(Role.OPERATOR)
                     LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)
+                    QualityPanel(services, request, episode.id, found)
                     build_provenance(episode)

@@ -1,16 +1,22 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from nicegui import ui
 from starlette.requests import Request
 
+from lefleet_server.accounts.models import Role
+from lefleet_server.analysis import service as analyses
+from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filter_bar import FilterBar
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
+from lefleet_server.dashboard.quality_panel import build_badges
 from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow
+from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.units import duration, number, repo_name, short_commit
 from lefleet_server.services import Services
 
@@ -47,11 +53,12 @@ class Episodes:
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
             page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
+            found = await analyses.of_episodes(session, [row.id for row in page.rows])
         self._new.set_visibility(False)
         self._top = page.rows[0].id if page.rows and not page.has_newer else None
         self._table.clear()
         with self._table:
-            self._build_rows(page)
+            self._build_rows(page, found)
         self._pager.clear()
         with self._pager:
             self._build_pager(page)
@@ -72,7 +79,7 @@ class Episodes:
     async def _show_newest(self) -> None:
         await self._filter(self._filters.first_page())
 
-    def _build_rows(self, page: EpisodePage) -> None:
+    def _build_rows(self, page: EpisodePage, found: Mapping[str, EpisodeAnalysis]) -> None:
         if not page.rows:
             self._build_empty()
             return
@@ -80,7 +87,7 @@ class Episodes:
             for name, classes in _COLUMNS:
                 Text(name, classes)
         for row in page.rows:
-            build_row(row, self._filters)
+            build_row(row, self._filters, found.get(row.id))
 
     def _build_empty(self) -> None:
         if self._filters.is_set:
@@ -102,8 +109,8 @@ class Episodes:
             _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
 
 
-def build_row(row: EpisodeRow, filters: Filters) -> None:
-    """One episode as a link to its page."""
+def build_row(row: EpisodeRow, filters: Filters, found: EpisodeAnalysis | None) -> None:
+    """One episode as a link to its page, with what a worker found in it."""
     target = filters.first_page().address(f"{PATH}/{row.id}")
     with link(target, "lf-row", data_episode=row.id):
         _build_thumbnails(row)
@@ -117,6 +124,7 @@ def build_row(row: EpisodeRow, filters: Filters) -> None:
             outcome_chip(row.result)
             if row.interrupted:
                 Chip("Interrupted", "warn", "is-plain")
+            build_badges(found)
         Text(duration(row.duration_s), "lf-num is-right lf-cell-long")
         with box("lf-num is-right is-wide lf-cell-long"):
             Text(f"{number(row.hz_held)} Hz")
@@ -146,7 +154,7 @@ def _page_link(name: str, icon_name: str, filters: Filters, possible: bool) -> N
 
 
 def register(services: Services) -> None:
-    @ui.page(PATH, title="Episodes · LeFleet", response_timeout=15)
+    @page_for(PATH, "Episodes", Role.VIEWER)
     async def page(request: Request) -> None:
         filters = Filters.parse(request.query_params)
         async with services.db.session() as session:

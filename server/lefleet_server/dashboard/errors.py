@@ -21,10 +21,10 @@ def register() -> None:
     nicegui_app.on_page_exception(_failed)
 
 
-def nothing_here(title: str, text: str) -> None:
-    """The body of a page whose subject does not exist."""
-    with empty("arm", title, text), link("/", "lf-button"):
-        Text("Back to the fleet", tag="span")
+def nothing_here(title: str, text: str, target: str = "/", word: str = "Back to the fleet") -> None:
+    """The body of a page whose subject does not exist, with a way on."""
+    with empty("arm", title, text), link(target, "lf-button"):
+        Text(word, tag="span")
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

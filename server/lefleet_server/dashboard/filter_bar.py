@@ -2,19 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 
-from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from lefleet_server.dashboard.filters import OUTCOMES, Filters
-from lefleet_server.dashboard.parts import Text, box, link, set_attribute
+from lefleet_server.dashboard.parts import Text, box, link
+from lefleet_server.dashboard.quality import QUALITIES
 from lefleet_server.dashboard.queries import Choices
+from lefleet_server.dashboard.selects import Select, TimeSpan
 from lefleet_server.dashboard.units import repo_name
-
-_CUSTOM = "custom"
-_SPANS = (("1h", "Last hour"), ("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
-_VALUE = "(event) => emit(event.target.value)"
 
 
 class FilterBar:
@@ -30,7 +26,8 @@ class FilterBar:
             self._select("Policy", "All policies", policies, "policy")
             self._select("Outcome", "All outcomes", [(name, name.capitalize()) for name in OUTCOMES], "outcome")
             self._interrupted()
-            self._time()
+            self._select("Quality", "Any quality", list(QUALITIES.items()), "quality")
+            TimeSpan(filters.last, filters.since, filters.until, self._change)
             self._clear = link("/episodes", "lf-button lf-filters-end")
             with self._clear:
                 Text("Clear filters", tag="span")
@@ -44,7 +41,7 @@ class FilterBar:
         async def change(event: GenericEventArguments) -> None:
             await self._change(**{name: event.args or None})
 
-        _Select(label, all_, options, chosen, change)
+        Select(label, all_, options, chosen, change)
 
     def _interrupted(self) -> None:
         chosen = {True: "yes", False: "no", None: None}[self._filters.interrupted]
@@ -52,65 +49,9 @@ class FilterBar:
         async def change(event: GenericEventArguments) -> None:
             await self._change(interrupted={"yes": True, "no": False}.get(event.args))
 
-        _Select("Ended", "Finished or not", [("no", "Finished"), ("yes", "Interrupted")], chosen, change)
-
-    def _time(self) -> None:
-        ranged = self._filters.since is not None or self._filters.until is not None
-        chosen = _CUSTOM if ranged else self._filters.last
-        _Select("Time", "Any time", [*_SPANS, (_CUSTOM, "From … to …")], chosen, self._change_span)
-        self._since = self._moment("From", "since", self._filters.since)
-        self._until = self._moment("To", "until", self._filters.until)
-        self._show_moments(ranged)
-
-    def _moment(self, label: str, name: str, at: datetime | None) -> ui.element:
-        async def change(event: GenericEventArguments) -> None:
-            chosen = datetime.fromisoformat(event.args["detail"]) if event.args["detail"] else None
-            await self._change(**{name: chosen, "last": None})
-
-        element = box("lf-when", tag="lf-when", datetime=at.isoformat() if at else "", label=label)
-        return element.on("when", change, ["detail"])
-
-    async def _change_span(self, event: GenericEventArguments) -> None:
-        custom = event.args == _CUSTOM
-        self._show_moments(custom)
-        if not custom:
-            await self._change(last=event.args or None, since=None, until=None)
-
-    def _show_moments(self, visible: bool) -> None:
-        self._since.set_visibility(visible)
-        self._until.set_visibility(visible)
+        Select("Ended", "Finished or not", [("no", "Finished"), ("yes", "Interrupted")], chosen, change)
 
     async def _change(self, **changes: object) -> None:
         self._filters = replace(self._filters.first_page(), **changes)  # type: ignore[arg-type]
         self._clear.set_visibility(self._filters.is_set)
         await self._apply(self._filters)
-
-
-class _Select:
-    """The browser's own select: quick, and at home on a phone."""
-
-    def __init__(
-        self,
-        label: str,
-        all_: str,
-        options: Sequence[tuple[str, str]],
-        chosen: str | None,
-        change: Callable[[GenericEventArguments], Awaitable[None]],
-    ) -> None:
-        self._change = change
-        self._element = box("lf-select", tag="select", aria_label=label)
-        self._mark(chosen)
-        with self._element:
-            for value, text in [("", all_), *options]:
-                option = Text(text, tag="option")
-                option.props["value"] = value
-                if value == (chosen or ""):
-                    option.props["selected"] = True
-        self._element.on("change", self._changed, js_handler=_VALUE)
-
-    async def _changed(self, event: GenericEventArguments) -> None:
-        self._mark(event.args)
-        await self._change(event)
-
-    def _mark(self, chosen: str | None) -> None:
-        set_attribute(self._element, "data-set", "yes" if chosen else "no")

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from lefleet_server.dashboard.quality import QUALITIES
+
 OUTCOMES = ("success", "failure", "unknown")
 SPANS = {
     "1h": timedelta(hours=1),
@@ -41,6 +43,8 @@ class Filters:
     policy: str | None = None
     outcome: str | None = None
     interrupted: bool | None = None
+    quality: str | None = None
+    """One of QUALITIES."""
     last: str | None = None
     """One of SPANS: counted back from now, so that a kept link stays about the recent past."""
     since: datetime | None = None
@@ -58,9 +62,10 @@ class Filters:
             policy=query.get("policy") or None,
             outcome=outcome if outcome in OUTCOMES else None,
             interrupted=_WORDS.get(query.get("interrupted", "")),
+            quality=query.get("quality") if query.get("quality") in QUALITIES else None,
             last=query.get("last") if query.get("last") in SPANS else None,
-            since=_instant(query.get("since")),
-            until=_instant(query.get("until")),
+            since=instant(query.get("since")),
+            until=instant(query.get("until")),
             before=before,
             after=None if before else after,
         )
@@ -87,9 +92,10 @@ class Filters:
             "policy": self.policy,
             "outcome": self.outcome,
             "interrupted": {True: "yes", False: "no", None: None}[self.interrupted],
+            "quality": self.quality,
             "last": self.last,
-            "since": self.since and _iso(self.since),
-            "until": self.until and _iso(self.until),
+            "since": self.since and iso(self.since),
+            "until": self.until and iso(self.until),
             "before": self.before and str(self.before),
             "after": self.after and str(self.after),
         }
@@ -97,11 +103,13 @@ class Filters:
         return f"{path}?{query}" if query else path
 
 
-def _iso(at: datetime) -> str:
+def iso(at: datetime) -> str:
+    """UTC, as a URL keeps it."""
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _instant(text: str | None) -> datetime | None:
+def instant(text: str | None) -> datetime | None:
+    """What `iso` wrote, or a person; None for anything else."""
     try:
         at = datetime.fromisoformat(text or "")
     except ValueError:

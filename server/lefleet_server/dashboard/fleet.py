@@ -8,12 +8,14 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
+from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_card import RobotCard, RobotState, read
+from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.stop import StopAll, Stopper
 from lefleet_server.dashboard.units import DASH, percent
 from lefleet_server.dashboard.verdict import Judge
@@ -159,7 +161,7 @@ class Fleet:
 def register(services: Services) -> None:
     source = Source(services)
 
-    @ui.page("/", title="Fleet · LeFleet", response_timeout=15)
+    @page_for("/", "Fleet", Role.VIEWER)
     async def page(request: Request) -> None:
         with frame(request, "Fleet"):
             fleet = Fleet(source, services, request)

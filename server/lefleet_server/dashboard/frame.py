@@ -6,11 +6,22 @@ from contextlib import contextmanager
 from nicegui import ui
 from starlette.requests import Request
 
+from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard import assets
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Text, box, icon, link
 
-_SECTIONS = (("Fleet", "/", "fleet"), ("Episodes", "/episodes", "episodes"))
+# Name, address, icon, and the least role that sees it (the page itself asks again).
+_SECTIONS = (
+    ("Fleet", "/", "fleet", Role.VIEWER),
+    ("Episodes", "/episodes", "episodes", Role.VIEWER),
+    ("Storage", "/storage", "storage", Role.VIEWER),
+    ("Jobs", "/jobs", "jobs", Role.VIEWER),
+    ("Tokens", "/tokens", "tokens", Role.VIEWER),
+    ("People", "/people", "people", Role.ADMIN),
+    ("Audit", "/audit", "audit", Role.ADMIN),
+)
+ACCOUNT = "/account"
 
 
 @contextmanager
@@ -41,23 +52,29 @@ def _navigation(request: Request, section: str) -> None:
     with box("lf-nav", tag="aside"):
         with link("/", "lf-brand", aria_label="LeFleet: to the fleet"):
             ui.html(assets.BRAND, sanitize=False).style("display: contents")
-        with box("lf-links", tag="nav"):
-            for name, target, icon_name in _SECTIONS:
+        with box("lf-links", tag="lf-sections", role="navigation", aria_label="Sections"):
+            role = Role(user_on(request).role)
+            for name, target, icon_name, needs in _SECTIONS:
+                if not role.covers(needs):
+                    continue
                 entry = link(target, "lf-link")
                 if name == section:
                     entry.props["aria-current"] = "page"
                 with entry:
                     icon(icon_name)
                     Text(name, tag="span")
-        _person(request)
+        _person(request, section)
 
 
-def _person(request: Request) -> None:
+def _person(request: Request, section: str) -> None:
     user = user_on(request)
     with box("lf-nav-foot"):
-        with box("lf-person"):
+        account = link(ACCOUNT, "lf-person", title="Your password and log-ins", aria_label="Your account")
+        if section == "Account":
+            account.props["aria-current"] = "page"
+        with account:
             Text(user.username[:2], "lf-avatar")
-            with box("lf-cut"):
+            with box("lf-person-text lf-cut"):
                 Text(user.username, "lf-person-name lf-cut")
                 Text(user.role, "lf-person-role")
         for attribute, icon_name, label in (

@@ -7,6 +7,8 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from lefleet_server.dashboard.icons import ICONS
+
 type Tone = Literal["", "good", "bad", "warn", "live", "off"]
 
 OUTCOME_TONES: dict[str, Tone] = {"success": "good", "failure": "bad", "unknown": "off"}
@@ -25,21 +27,6 @@ STATE_TONES: dict[str, Tone] = {
     "retired": "off",
 }
 STOP_TONES: dict[str, Tone] = {"free": "off", "stopping": "warn", "stopped": "bad", "releasing": "warn"}
-
-_ICONS = {
-    "fleet": '<rect x="4" y="4" width="7" height="7" rx="2"/><rect x="13" y="4" width="7" height="7" rx="2"/>'
-    '<rect x="4" y="13" width="7" height="7" rx="2"/><rect x="13" y="13" width="7" height="7" rx="2"/>',
-    "episodes": '<rect x="3.5" y="5" width="17" height="14" rx="3"/><path d="M10.5 9.2v5.6l4.5-2.8z"/>',
-    "theme": '<circle cx="12" cy="12" r="8"/><path d="M12 4v16a8 8 0 0 0 0-16z" fill="currentColor"/>',
-    "logout": '<path d="M10 5H6.5A1.5 1.5 0 0 0 5 6.5v11A1.5 1.5 0 0 0 6.5 19H10"/>'
-    '<path d="M14.5 8.5 18 12l-3.5 3.5M18 12h-8"/>',
-    "next": '<path d="m9.500 6.500 5.500 5.500-5.500 5.500"/>',
-    "previous": '<path d="M14.500 6.500 9 12l5.500 5.500"/>',
-    "download": '<path d="M12 4.500v10M7.800 10.800 12 15l4.200-4.200M5 19.500h14"/>',
-    "stop": '<path d="M8.500 3.500h7l5 5v7l-5 5h-7l-5-5v-7z"/><path d="M9 9h6v6H9z" fill="currentColor"/>',
-    "arm": '<path d="M4 20h7M7.5 20v-4M7.5 16 6 9.5 13 5l5.5 4.5-2 3.5"/><circle cx="7.5" cy="16" r="1.6"/>'
-    '<circle cx="6" cy="9.5" r="1.6"/><circle cx="13" cy="5" r="1.6"/>',
-}
 
 
 class Text(TextElement):
@@ -67,7 +54,7 @@ def link(target: str, classes: str = "", **attributes: str) -> ui.element:
 
 
 def icon(name: str) -> ui.html:
-    svg = f'<svg viewBox="0 0 24 24" aria-hidden="true">{_ICONS[name]}</svg>'
+    svg = f'<svg viewBox="0 0 24 24" aria-hidden="true">{ICONS[name]}</svg>'
     return ui.html(svg, sanitize=False, tag="span").classes("lf-icon")
 
 
@@ -84,7 +71,7 @@ class Chip(Text):
 
 
 class Meter(Element):
-    """A thin bar, 0 to 1, that warns when it is nearly full."""
+    """A thin bar, 0 to 1, that warns when it is nearly full, unless `set_calm` sets it."""
 
     def __init__(self, label: str) -> None:
         super().__init__("span")
@@ -92,6 +79,11 @@ class Meter(Element):
         self.props.update({"role": "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100"})
         with self:
             self._bar = box(tag="i")
+
+    def set_calm(self, part: float) -> None:
+        """For a share, of which much is nothing bad."""
+        self.set(part)
+        self.props["data-tone"] = ""
 
     def set(self, part: float | None) -> None:
         percent = round(100 * min(max(part or 0.0, 0.0), 1.0), 1)

@@ -8,9 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from lefleet_server.analysis import FlagName
 from lefleet_server.audit.models import AuditEntry
+from lefleet_server.dashboard import quality
 from lefleet_server.dashboard.filters import Cursor, Filters
 from lefleet_server.db import utc_now
+from lefleet_server.episodes import service as episodes
 from lefleet_server.episodes.models import Episode
 from lefleet_server.robots.models import Robot
 
@@ -154,11 +157,24 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         conditions.append(Episode.result == filters.outcome)
     if filters.interrupted is not None:
         conditions.append(Episode.interrupted.is_(filters.interrupted))
+    if filters.quality:
+        conditions.append(_of_quality(filters.quality))
     if begins := filters.begins(utc_now()):
         conditions.append(Episode.started_at >= begins)
     if filters.until:
         conditions.append(Episode.started_at < filters.until)
     return conditions
+
+
+def _of_quality(word: str) -> ColumnElement[bool]:
+    """`word`: one of quality.QUALITIES."""
+    if word == quality.QUARANTINED:
+        return episodes.quarantined()
+    if word == quality.PENDING:
+        return ~episodes.analysed()
+    if word == quality.CLEAN:
+        return episodes.analysed() & ~episodes.quarantined() & ~episodes.flagged()
+    return episodes.flagged() if word == quality.FLAGGED else episodes.flagged(FlagName(word))
 
 
 def _distinct_policies() -> Select[Any]:

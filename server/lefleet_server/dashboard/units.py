@@ -31,6 +31,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
+def lasting(seconds: float) -> str:
+    """A length of time that somebody chose: `15 minutes`, `1 day`."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = round(seconds / size)
+            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    return f"{seconds:.0f} seconds"
+
+
 def short_commit(commit: str) -> str:
     return commit[:7]
 

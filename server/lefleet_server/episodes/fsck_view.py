@@ -7,10 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from lefleet_server.audit.service import audit
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import stores
 from lefleet_server.episodes.fsck import FOLDERS, Finding, Fsck
+from lefleet_server.episodes.usage import CHECKED, STORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Report:
             "findings": [asdict(finding) for finding in self.findings],
         }
 
+    def as_entry(self) -> dict[str, Any]:
+        """For the audit log: how many of what, not which."""
+        said = self.as_json()
+        return {"found": len(self.findings), "remaining": said["remaining"], "counts": said["counts"]}
+
     def as_text(self) -> str:
         if not self.findings:
             return "clean: every episode has its file, every file its episode"
@@ -45,7 +52,10 @@ async def run(settings: Settings, db: Database, *, repair: bool, deep: bool, qui
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("comparing", total=len(FOLDERS))
         findings = [finding async for finding in check.findings(lambda _: progress.advance(task))]
-    return Report(findings)
+    report = Report(findings)
+    async with db.transaction() as session:
+        audit(session, "console", CHECKED, STORE, report.as_entry() | {"repair": repair, "deep": deep})
+    return report
 
 
 def _line(finding: Finding) -> str:

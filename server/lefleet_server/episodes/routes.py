@@ -6,6 +6,8 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
+from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import service as analyses
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.episodes import ingest, service
 from lefleet_server.episodes.schemas import (
@@ -37,6 +39,7 @@ class Which(BaseModel):
     until: AwareDatetime | None = None
     interrupted: bool | None = None
     quarantined: bool | None = None
+    flag: FlagName | None = None
 
     def filter(self) -> service.EpisodeFilter:
         return service.EpisodeFilter(**dict(self))
@@ -82,6 +85,14 @@ async def get_analysis(episode_id: str, user: CurrentUser, services: ServicesDep
     async with services.db.session() as session:
         await service.get_episode(session, episode_id)
         return Analysis.model_validate(await service.get_analysis(session, episode_id))
+
+
+@router.post("/episodes/{episode_id}/analysis", status_code=202, tags=["people"], response_class=Response)
+async def check_again(episode_id: str, user: Operator, services: ServicesDep) -> Response:
+    """Has a worker look at the file again; what was found before stays until then. A right file leaves quarantine."""
+    async with services.db.transaction() as session:
+        await analyses.check_again(session, f"user:{user.username}", episode_id)
+    return Response(status_code=202)
 
 
 @router.get(

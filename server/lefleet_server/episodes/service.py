@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, exists, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
+from lefleet_server.analysis import FlagName
 from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.audit.service import audit
 from lefleet_server.episodes import validation
@@ -34,6 +35,7 @@ class EpisodeFilter:
     until: datetime | None = None
     interrupted: bool | None = None
     quarantined: bool | None = None
+    flag: FlagName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ async def list_episodes(session: AsyncSession, which: EpisodeFilter, limit: int,
         query = query.where(Episode.interrupted.is_(which.interrupted))
     if which.quarantined is not None:
         query = query.where(quarantined() if which.quarantined else ~quarantined())
+    if which.flag is not None:
+        query = query.where(flagged(which.flag))
     if cursor is not None:
         query = query.where(tuple_(Episode.started_at, Episode.id) < tuple_(*_decode(cursor)))
     found = (await session.scalars(query)).all()
@@ -83,6 +87,18 @@ def quarantined() -> ColumnElement[bool]:
     """Whether the episode's file was found to be invalid."""
     bad = EpisodeAnalysis.episode_id == Episode.id, EpisodeAnalysis.state == "quarantined"
     return exists().where(*bad)
+
+
+def flagged(name: FlagName | None = None) -> ColumnElement[bool]:
+    """Whether the analysis found this flag, or any."""
+    found = EpisodeAnalysis.flags
+    has = func.jsonb_array_length(found) > 0 if name is None else found.contains([{"name": name.value}])
+    return exists().where(EpisodeAnalysis.episode_id == Episode.id, has)
+
+
+def analysed() -> ColumnElement[bool]:
+    """Whether a worker has looked at the episode."""
+    return exists().where(EpisodeAnalysis.episode_id == Episode.id)
 
 
 async def get_analysis(session: AsyncSession, episode_id: str) -> EpisodeAnalysis:

@@ -41,6 +41,7 @@ class Depth:
     queue: str
     waiting: int
     """Queued or running."""
+    running: int
     dead: int
     oldest_age_s: float
     """Since the oldest that is not dead was queued; 0 when there is none."""
@@ -133,15 +134,10 @@ async def take_over(session: AsyncSession, timeout_s: float, most_attempts: int)
 async def depths(session: AsyncSession) -> list[Depth]:
     waiting = Job.state != "dead"
     age = func.extract("epoch", func.now() - func.min(Job.created_at).filter(waiting))
-    columns = func.count().filter(waiting), func.count().filter(~waiting), func.coalesce(age, 0.0)
-    rows = await session.execute(select(Job.queue, *columns).group_by(Job.queue))
-    return [Depth(queue, waiting, dead, float(age)) for queue, waiting, dead, age in rows]
-
-
-async def list_jobs(session: AsyncSession, state: str | None, limit: int) -> Sequence[Job]:
-    """Oldest first."""
-    query = select(Job).order_by(Job.id).limit(limit)
-    return (await session.scalars(query if state is None else query.where(Job.state == state))).all()
+    running = func.count().filter(Job.state == "running")
+    columns = func.count().filter(waiting), running, func.count().filter(~waiting), func.coalesce(age, 0.0)
+    rows = await session.execute(select(Job.queue, *columns).group_by(Job.queue).order_by(Job.queue))
+    return [Depth(queue, waiting, running, dead, float(age)) for queue, waiting, running, dead, age in rows]
 
 
 async def retry_dead(session: AsyncSession, ids: Sequence[int] | None) -> int:

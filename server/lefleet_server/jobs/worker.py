@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import asyncpg  # type: ignore[import-untyped]
 import structlog
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.config import Settings
-from lefleet_server.db import Database, DatabaseDownError, connection_arguments
+from lefleet_server.db import FAILURES, Database, connection_arguments
 from lefleet_server.jobs import queue
 from lefleet_server.jobs.queue import Claimed
 from lefleet_server.metrics import Metrics
@@ -28,7 +28,6 @@ type Handler = Callable[[Claimed], Awaitable[Store]]
 
 _LOOK_S = 5.0
 """Between looks at the queue when nothing is heard: a notification is lost with its connection."""
-_DATABASE_FAILURES = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseDownError)
 _OWN_FAULTS = (DataError, IntegrityError, ProgrammingError)
 """Asking again would fail again: the result is wrong, not the database away."""
 
@@ -74,7 +73,7 @@ class Worker:
             try:
                 async with self.db.transaction() as session:
                     job = await queue.claim(session, claim, self.name)
-            except _DATABASE_FAILURES as error:
+            except FAILURES as error:
                 await self._database_away("claim", error)
                 continue
             if job is None:
@@ -139,7 +138,7 @@ class Worker:
                 return await work()
             except _OWN_FAULTS:
                 raise
-            except _DATABASE_FAILURES as error:
+            except FAILURES as error:
                 await self._database_away(step, error)
 
     async def _hand_back(self, job: Claimed) -> None:
@@ -148,7 +147,7 @@ class Worker:
                 await queue.hand_back(session, job)
             self.metrics.jobs_ended.labels(job.queue, "handed_back").inc()
             log.info("job handed back", queue=job.queue, episode=job.episode_id)
-        except _DATABASE_FAILURES as error:
+        except FAILURES as error:
             # Its heartbeat ends here, so another worker takes it over by itself.
             log.warning("job not handed back: the database does not answer", error=str(error)[:200])
 
@@ -161,7 +160,7 @@ class Worker:
                 async with self.db.transaction() as session:
                     held = await queue.beat(session, claims) if claims else set()
                     lost = await queue.take_over(session, timeout_s, self.settings.job_attempts)
-            except _DATABASE_FAILURES as error:
+            except FAILURES as error:
                 await self._database_away("heartbeat", error)
                 continue
             for claim in set(claims) - held:
@@ -176,7 +175,7 @@ class Worker:
         while True:
             try:
                 connection = await asyncpg.connect(**connection_arguments(self.settings), timeout=10)
-            except _DATABASE_FAILURES as error:
+            except FAILURES as error:
                 await self._database_away("listen", error)
                 continue
             gone = asyncio.Event()
@@ -185,7 +184,7 @@ class Worker:
                 await connection.add_listener(queue.CHANNEL, lambda *_: self._news.set())
                 self._news.set()  # whatever came while nobody listened
                 await gone.wait()
-            except _DATABASE_FAILURES as error:
+            except FAILURES as error:
                 await self._database_away("listen", error)
             finally:
                 connection.terminate()

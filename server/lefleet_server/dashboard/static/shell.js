@@ -18,10 +18,31 @@ async function logOut() {
 }
 
 async function copy(button) {
-  await navigator.clipboard.writeText(button.dataset.copy);
+  // Browsers give pages without TLS no clipboard; what a person marks they may copy all the same.
+  if (navigator.clipboard) await navigator.clipboard.writeText(button.dataset.copy);
+  else copyMarked(button.dataset.copy);
   button.dataset.copied = "";
   setTimeout(() => delete button.dataset.copied, 1500);
 }
+
+function copyMarked(text) {
+  const field = Object.assign(document.createElement("textarea"), { value: text });
+  (document.querySelector(".q-dialog") ?? document.body).append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
+// <lf-sections>: on a phone the navigation scrolls, and the section that is open is in sight.
+class Sections extends HTMLElement {
+  connectedCallback() {
+    requestAnimationFrame(() => {
+      const open = this.querySelector("[aria-current]");
+      if (open) this.scrollLeft = open.offsetLeft - this.offsetLeft - (this.clientWidth - open.offsetWidth) / 2;
+    });
+  }
+}
+customElements.define("lf-sections", Sections);
 
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-theme-switch], [data-log-out], [data-copy]");

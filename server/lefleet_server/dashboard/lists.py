@@ -1,0 +1,95 @@
+"""Lists of things as lines: columns on a desk, two by two on a phone (static/lists.css)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from nicegui import ui
+
+from lefleet_server.dashboard.parts import Text, box, link
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    width: str = "minmax(0, 1fr)"
+    """As in CSS' grid-template-columns."""
+    classes: str = ""
+
+
+class Lines:
+    """A card of lines under column names. `rebuild` throws away what was there."""
+
+    def __init__(self, columns: Sequence[Column], label: str) -> None:
+        self._columns = columns
+        self._card = box("lf-card lf-table lf-lines", aria_label=label)
+        self._card.style(f"--columns: {' '.join(column.width for column in columns)}")
+
+    @contextmanager
+    def rebuild(self) -> Iterator[None]:
+        """Lines are built inside, by `line` and `cell`."""
+        self._card.clear()
+        with self._card:
+            with box("lf-line is-header"):
+                for column in self._columns:
+                    Text(column.name, column.classes)
+            yield
+
+    @contextmanager
+    def only(self) -> Iterator[None]:
+        """What stands instead of lines when there is none."""
+        self._card.clear()
+        with self._card:
+            yield
+
+
+def line(target: str | None = None, classes: str = "", **attributes: str) -> ui.element:
+    """One line; with a target all of it leads there."""
+    if target is None:
+        return box(f"lf-line {classes}", **attributes)
+    return link(target, f"lf-line {classes}", **attributes)
+
+
+def cell(name: str = "", classes: str = "") -> ui.element:
+    """One cell; a phone shows its name above it."""
+    return box(f"lf-line-cell {classes}", **({"data_name": name} if name else {}))
+
+
+def main_cell(text: str, below: str = "", classes: str = "") -> ui.element:
+    """What the line is about; a phone gives it the whole width."""
+    with box(f"lf-line-cell is-main {classes}") as made:
+        Text(text, "lf-cell-main lf-cut")
+        if below:
+            Text(below, "lf-cell-sub lf-cut")
+    return made
+
+
+@contextmanager
+def panel(title: str, text: str = "") -> Iterator[None]:
+    """A card with a heading."""
+    with box("lf-card lf-panel", tag="section"):
+        Text(title, tag="h2")
+        if text:
+            Text(text, "lf-panel-text")
+        yield
+
+
+@contextmanager
+def section(title: str, text: str = "") -> Iterator[None]:
+    """A heading over a list; buttons in an `lf-section-acts` stand at its right end."""
+    with box("lf-section", tag="section"):
+        with box("lf-section-head"):
+            Text(title, tag="h2")
+            if text:
+                Text(text, "lf-sub")
+        yield
+
+
+def stat(name: str) -> tuple[Text, Text, Text]:
+    """One number of a line of them (`lf-stats`): its value, its unit, what it means."""
+    with box("lf-stat"):
+        Text(name, "lf-stat-name")
+        with box("lf-stat-value"):
+            value = Text("", tag="span")
+            unit = Text("", tag="small")
+        return value, unit, Text("", "lf-stat-hint")
