@@ -19,6 +19,7 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
+from lefleet_server.jobs import routes as jobs
 from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
@@ -98,6 +99,7 @@ def _api() -> APIRouter:
         audit.router,
         robots.router,
         episodes.router,
+        jobs.router,
         uploads.router,
         operations.router,
     ):

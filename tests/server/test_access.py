@@ -51,12 +51,14 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/analysis",
         f"GET {API}/episodes/{{episode_id}}/signals",
         f"GET {API}/episodes/{{episode_id}}/file",
+        f"GET {API}/jobs",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
         f"DELETE {API}/robots/{{robot_id}}/estop",
         f"PUT {API}/estop",
         f"PUT {API}/episodes/{{episode_id}}/label",
+        f"POST {API}/jobs/retry",
     ],
     "admin": [
         f"GET {API}/audit",

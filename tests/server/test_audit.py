@@ -94,6 +94,7 @@ STEPS = [
         f"{API}/episodes/{{episode_id}}/label",
         lambda ids: (f"{API}/episodes/{ids['episode']}/label", {"json": {"outcome": "failure"}}),
     ),
+    ("POST", f"{API}/jobs/retry", lambda _: (f"{API}/jobs/retry", {"json": {}})),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

@@ -138,9 +138,9 @@ async def depths(session: AsyncSession) -> list[Depth]:
     return [Depth(queue, waiting, dead, float(age)) for queue, waiting, dead, age in rows]
 
 
-async def list_jobs(session: AsyncSession, state: str | None, limit: int) -> Sequence[Job]:
-    """Oldest first."""
-    query = select(Job).order_by(Job.id).limit(limit)
+async def list_jobs(session: AsyncSession, state: str | None, limit: int, after: int = 0) -> Sequence[Job]:
+    """Oldest first, those with a number above `after`."""
+    query = select(Job).where(Job.id > after).order_by(Job.id).limit(limit)
     return (await session.scalars(query if state is None else query.where(Job.state == state))).all()
 
 
