@@ -41,7 +41,7 @@ class Verdict(StrEnum):
     """Takes a person's judgement back."""
 
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="`-`: from standard input, one a line.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="`-`: from standard input, one a line.")]
 Id = Annotated[str, typer.Argument(metavar="ID")]
 
 COLUMNS: list[Column] = [
@@ -142,8 +142,10 @@ def picture(
     """Fetch what a camera saw at a frame, JPEG."""
     (episode_id,) = episode_ids([episode])
     with connect(profile) as api:
-        path = "/episodes/{episode_id}/frames/{camera}/{index}.jpg"
-        save(to, api.image(path, episode_id=episode_id, camera=camera, index=index))
+        jpeg = api.image(
+            "/episodes/{episode_id}/frames/{camera}/{index}.jpg", episode_id=episode_id, camera=camera, index=index
+        )
+    save(to, jpeg)
 
 
 @app.command(

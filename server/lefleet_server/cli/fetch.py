@@ -32,7 +32,7 @@ from lefleet_server.cli.progress import Bars
 
 def download(
     to: Annotated[Path, typer.Option(help="Folder for ROBOT-ID.h5; made if it is not there.", file_okay=False)],
-    episodes: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="`-`: from standard input.")] = None,
+    episodes: Annotated[list[str] | None, typer.Argument(metavar="ID", help="`-`: from standard input.")] = None,
     robot: RobotFilter = None,
     policy: PolicyFilter = None,
     outcome: OutcomeFilter = None,

@@ -27,7 +27,7 @@ from lefleet_server.cli.options import (
     logged_in,
     session,
 )
-from lefleet_server.cli.output import Cell, Column, note, print_json, say, show, show_items, word
+from lefleet_server.cli.output import Cell, Column, answer, note, print_json, say, show, show_items, word
 from lefleet_server.cli.profiles import Profiles
 
 known = typer.Typer(no_args_is_help=True, help="Profiles: the fleets that `lefleet login` knows here.")
@@ -79,7 +79,11 @@ def login(
 
 
 def logout(
-    profile: ProfileOption = None, user: UserOption = None, password_file: PasswordOption = None, yes: YesOption = False
+    profile: ProfileOption = None,
+    user: UserOption = None,
+    password_file: PasswordOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Revoke the profile's token, which needs a log-in, and forget the profile."""
     place = profiles.place()
@@ -94,7 +98,9 @@ def logout(
     with logged_in(name, user, password_file) as api:
         api.delete("/tokens/{token_id}", token_id=found.token_id)
     known_here.without(str(name)).save(place)
-    say(f"{name}: its token is revoked, and the profile forgotten")
+    answer(
+        as_json, {"profile": name, "revoked": found.token_id}, f"{name}: its token is revoked, the profile forgotten"
+    )
 
 
 def status(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
@@ -138,20 +144,20 @@ Named = Annotated[str, typer.Argument(metavar="PROFILE", autocompletion=complete
 
 
 @known.command("use", epilog=examples("lefleet profiles use lab"))
-def use_profile(name: Named) -> None:
+def use_profile(name: Named, as_json: JsonOption = False) -> None:
     """Make PROFILE the one that commands use when nothing names another."""
     found = Profiles.load(profiles.place())
     found.named(name)
     found.model_copy(update={"current": name}).save(profiles.place())
-    say(f"{name} is the current profile")
+    answer(as_json, {"profile": name, "current": True}, f"{name} is the current profile")
 
 
 @known.command("remove", epilog=examples("lefleet profiles remove lab"))
-def remove_profile(name: Named) -> None:
+def remove_profile(name: Named, as_json: JsonOption = False) -> None:
     """Forget PROFILE here. Its token stays valid: `lefleet logout` revokes it, too."""
     found = Profiles.load(profiles.place())
     found.without(name).save(profiles.place())
-    say(f"{name} is forgotten")
+    answer(as_json, {"profile": name, "removed": True}, f"{name} is forgotten")
 
 
 def _warn(profile: profiles.Profile) -> None:

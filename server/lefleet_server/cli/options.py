@@ -161,7 +161,7 @@ PasswordOption = Annotated[
     ),
 ]
 Robot = Annotated[str, typer.Argument(metavar="ROBOT", autocompletion=complete_robots)]
-Robots = Annotated[list[str] | None, typer.Argument(metavar="[ROBOT]...", autocompletion=complete_robots)]
+Robots = Annotated[list[str] | None, typer.Argument(metavar="ROBOT", autocompletion=complete_robots)]
 DAYS = 90
 DaysOption = Annotated[int, typer.Option(min=1, max=366, help="Days until the token expires.")]
 ScopesOption = Annotated[

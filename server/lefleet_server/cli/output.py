@@ -107,6 +107,14 @@ def say(text: Cell) -> None:
     console().print(_cell(text), soft_wrap=True)
 
 
+def answer(as_json: bool, value: Item, text: str) -> None:
+    """What a change came to, for scripts or in a sentence."""
+    if as_json:
+        print_json(value)
+    else:
+        say(text)
+
+
 def note(text: str) -> None:
     """Beside the result, so on standard error."""
     console(err=True).print(Text(text, "dim"), soft_wrap=True)

@@ -24,7 +24,7 @@ from lefleet_server.cli.options import (
     logged_in,
     session,
 )
-from lefleet_server.cli.output import Column, local, note, print_json, say, show_items
+from lefleet_server.cli.output import Column, answer, local, note, print_json, say, show_items
 
 tokens = typer.Typer(no_args_is_help=True, help="API tokens, one's own. They need a log-in: no token makes tokens.")
 sessions = typer.Typer(no_args_is_help=True, help="One's own log-ins. They need a log-in, too.")
@@ -46,6 +46,7 @@ def password(
         Path | None,
         typer.Option("--new-password-file", help="File with the new password, `-`: standard input; else asked for."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Change your own password; your other log-ins end. Whoever has none yet gives a log-in link in its place."""
     here = profiles.chosen(profile)
@@ -55,7 +56,7 @@ def password(
         raise usage("the two differ; nothing was changed")
     with session(here, who) as api:
         api.put("/me/password", {"old": who.get("password"), "new": new})
-    say("the password is changed, and your other log-ins are ended")
+    answer(as_json, {"changed": True}, "the password is changed, and your other log-ins are ended")
 
 
 @tokens.command("list", epilog=examples("lefleet tokens list", "lefleet tokens list --everyones --json"))
@@ -108,12 +109,13 @@ def revoke_token(
     user: UserOption = None,
     password_file: PasswordOption = None,
     yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End a token at once: one's own, or for administrators anybody's."""
     confirm(f"Revoke token {token_id}?", yes)
     with logged_in(profile, user, password_file) as api:
         api.delete("/tokens/{token_id}", token_id=token_id)
-    say(f"token {token_id} is revoked")
+    answer(as_json, {"token_id": token_id, "revoked": True}, f"token {token_id} is revoked")
 
 
 @sessions.command("list", epilog=examples("lefleet sessions list"))
@@ -132,12 +134,13 @@ def list_sessions(
 
 @sessions.command("end", epilog=examples("lefleet sessions end 12 13", "lefleet sessions end --others"))
 def end_sessions(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=1)] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", min=1)] = None,
     others: Annotated[bool, typer.Option("--others", help="All of them: this command's own ends by itself.")] = False,
     profile: ProfileOption = None,
     user: UserOption = None,
     password_file: PasswordOption = None,
     yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End log-ins of your own at once."""
     if bool(ids) == others:
@@ -148,4 +151,4 @@ def end_sessions(
         for session_id in ids or []:
             api.delete("/me/sessions/{session_id}", session_id=session_id)
             count += 1
-    say(f"{count} log-ins are ended")
+    answer(as_json, {"ended": count}, f"{count} log-ins are ended")

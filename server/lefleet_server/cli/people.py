@@ -6,7 +6,7 @@ import typer
 
 from lefleet_server.accounts.roles import Role
 from lefleet_server.cli.options import JsonOption, ProfileOption, YesOption, confirm, connect, examples
-from lefleet_server.cli.output import Column, local, note, print_json, say, show_items, word
+from lefleet_server.cli.output import Column, answer, local, note, show_items, word
 from lefleet_server.cli.own import SESSIONS
 
 app = typer.Typer(no_args_is_help=True, help="People who may log in, for administrators.")
@@ -37,7 +37,7 @@ def add(
 ) -> None:
     """Add a person, who gets in by a log-in link (`lefleet people link`) and then chooses a password."""
     with connect(profile) as api:
-        _answer(as_json, api.post("/users", {"username": name, "role": role.value}))
+        _told(as_json, api.post("/users", {"username": name, "role": role.value}))
 
 
 @app.command("role", epilog=examples("lefleet people role ann admin"))
@@ -69,11 +69,9 @@ def link(name: Name, profile: ProfileOption = None, as_json: JsonOption = False)
     """Print an address that logs this person in, once."""
     with connect(profile) as api:
         made = api.post("/users/{username}/login-link", username=name)
-    if as_json:
-        print_json(made)
-    else:
+    if not as_json:
         note(f"For {name} alone, once, within {made['ttl_s'] / 60:.0f} minutes:")
-        say(made["url"])
+    answer(as_json, made, made["url"])
 
 
 @app.command("sessions", epilog=examples("lefleet people sessions ann"))
@@ -89,9 +87,10 @@ def list_sessions(name: Name, profile: ProfileOption = None, as_json: JsonOption
 )
 def end_sessions(
     name: Name,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="Left out: all of them.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, help="Left out: all of them.")] = None,
     profile: ProfileOption = None,
     yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End a person's log-ins at once, all or those with ID."""
     which = f"the log-ins {', '.join(map(str, ids))}" if ids else "all log-ins"
@@ -100,16 +99,14 @@ def end_sessions(
         for session_id in ids or []:
             api.delete("/users/{username}/sessions/{session_id}", username=name, session_id=session_id)
         count = len(ids) if ids else api.delete("/users/{username}/sessions", username=name)["ended"]
-    say(f"{count} log-ins of {name} are ended")
+    answer(as_json, {"ended": count}, f"{count} log-ins of {name} are ended")
 
 
 def _change(name: str, changes: dict[str, Any], profile: str | None, as_json: bool) -> None:
     with connect(profile) as api:
-        _answer(as_json, api.patch("/users/{username}", changes, username=name))
+        _told(as_json, api.patch("/users/{username}", changes, username=name))
 
 
-def _answer(as_json: bool, user: dict[str, Any]) -> None:
-    if as_json:
-        print_json(user)
-    else:
-        say(f"{user['username']} is {user['role']}" + ("" if user["disabled_at"] is None else ", and disabled"))
+def _told(as_json: bool, user: dict[str, Any]) -> None:
+    disabled = "" if user["disabled_at"] is None else ", and disabled"
+    answer(as_json, user, f"{user['username']} is {user['role']}{disabled}")

@@ -18,7 +18,7 @@ from lefleet_server.cli.options import (
     examples,
     moment,
 )
-from lefleet_server.cli.output import Column, local, note, print_json, say, show_items, word
+from lefleet_server.cli.output import Column, answer, local, note, show_items, word
 
 jobs = typer.Typer(no_args_is_help=True, help="Work that is done to episodes after their receipt.")
 
@@ -76,7 +76,7 @@ def list_jobs(
 
 @jobs.command("retry", epilog=examples("lefleet jobs retry 17 18", "lefleet jobs retry --yes"))
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="Left out: all dead jobs.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, help="Left out: all dead jobs.")] = None,
     profile: ProfileOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -86,7 +86,4 @@ def retry(
         confirm("Retry all dead jobs?", yes)
     with connect(profile) as api:
         done = api.post("/jobs/retry", {"ids": ids or None})
-    if as_json:
-        print_json(done)
-    else:
-        say(f"{done['retried']} jobs are queued again")
+    answer(as_json, done, f"{done['retried']} jobs are queued again")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -23,7 +23,20 @@ from lefleet_server.cli.options import (
     ended,
     examples,
 )
-from lefleet_server.cli.output import Cell, Item, clean, local, note, print_json, say, show, show_items, size, word
+from lefleet_server.cli.output import (
+    Cell,
+    Item,
+    answer,
+    clean,
+    local,
+    note,
+    print_json,
+    say,
+    show,
+    show_items,
+    size,
+    word,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Robots: how they are, and their credentials.")
 
@@ -127,7 +140,7 @@ def revoke(robot: Robot, profile: ProfileOption = None, yes: YesOption = False, 
     with connect(profile) as api:
         confirm(f"Revoke {robot}? Nobody reaches it through the server afterwards.", yes)
         done = api.delete("/robots/{robot_id}/credential", robot_id=robot)
-    _answer(as_json, done, f"{robot} is retired" if done["changed"] else f"{robot} was retired already")
+    answer(as_json, done, f"{robot} is retired" if done["changed"] else f"{robot} was retired already")
 
 
 def emergency_stop(
@@ -238,14 +251,7 @@ def _code(api: Api, robot: str, site: str, as_json: bool) -> None:
     made = api.post("/robots/{robot_id}/enrolment-code", params={"site": site}, robot_id=robot)
     if not as_json:
         note(f"On {robot}, within {made['ttl_s'] / 60:.0f} minutes, give this code to `lefleet-agent enrol`:")
-    _answer(as_json, made, made["code"])
-
-
-def _answer(as_json: bool, value: Any, text: str) -> None:
-    if as_json:
-        print_json(value)
-    else:
-        say(text)
+    answer(as_json, made, made["code"])
 
 
 def _state(robot: Item) -> Text:
