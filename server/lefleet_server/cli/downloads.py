@@ -137,7 +137,6 @@ class Downloader:
                 # What was here from before was wrong, or the network changed it: once more, all of it.
                 filling.restart()
             else:
-                part.unlink()
                 raise Failure(
                     f"arrives with other bytes than its SHA-256 {wanted.sha256} says; look at what stands between here "
                     "and the server, and run `lefleet-server fsck --deep` there"
@@ -225,7 +224,11 @@ def _own(part: Path) -> Iterator[int]:
                 raise Failure(f"{part}: another lefleet is downloading it") from None
             # Whoever had it may have published it meanwhile: then this is no part any more.
             if part.exists() and os.fstat(file).st_ino == part.stat().st_ino:
-                yield file
+                try:
+                    yield file
+                finally:
+                    if os.fstat(file).st_size == 0:
+                        part.unlink(missing_ok=True)  # nothing came that would be worth keeping
                 return
         finally:
             os.close(file)
