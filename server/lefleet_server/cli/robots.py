@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from lefleet_server.cli.client import Api
-from lefleet_server.cli.failures import Failure, Refused, usage
+from lefleet_server.cli.failures import Failure, Refused, Status, usage
 from lefleet_server.cli.files import save
 from lefleet_server.cli.options import (
     JsonOption,
@@ -223,7 +223,9 @@ def _told(api: Api, names: Sequence[str], goal: str, wait_s: float, as_json: boo
             print_json({"robot_id": name, "online": robot["online"], **robot["estop"]})
         else:
             say(Text.assemble(f"{name}  ", word(state), "" if state == goal else f"  {_why(robot)}"))
-    ended(len(found) - late, late + failed)
+    if late:
+        raise typer.Exit(Status.PARTLY)
+    ended(len(found), failed)
 
 
 def _why(robot: Item) -> str:

@@ -1,4 +1,4 @@
-"""Downloads over a network that cuts, spoils and stalls, by a program that may be killed: whole and right, or not there."""
+"""Downloads over a network that cuts and spoils, by a program that may be killed: whole and right, or not there."""
 
 import asyncio
 import fcntl
