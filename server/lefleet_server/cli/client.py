@@ -162,6 +162,10 @@ class Pages:
 
 
 def _filled(path: str, names: Mapping[str, object]) -> str:
+    """Raises Failure for a name that would make it another path."""
+    for name, value in names.items():
+        if str(value) in {"", ".", ".."} or "/" in str(value):
+            raise usage(f"{name}: {str(value)!r}: is no name; look it up with a `list` command")
     return path.format_map({name: quote(str(value), safe="") for name, value in names.items()})
 
 
