@@ -190,7 +190,13 @@ def quarantine(
     with connect(profile) as api:
         pages = Pages(api, "/episodes", {"robot": robot, "quarantined": True}, limit)
         found = ({**item, "reason": (_analysis(api, item["id"]) or {}).get("reason")} for item in pages)
-        show_items(as_json, found, [*COLUMNS[:3], ("REASON", lambda e: e["reason"] or "")], "nothing is quarantined")
+        show_items(
+            as_json,
+            found,
+            [*COLUMNS[:3], ("REASON", lambda e: e["reason"] or "")],
+            "nothing is quarantined",
+            ["REASON"],
+        )
     if pages.more:
         note(f"There are more; --limit {limit} was reached.")
 

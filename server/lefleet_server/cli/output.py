@@ -31,6 +31,9 @@ STYLES = {
     "quarantined": "red",
     "running": "green",
 }
+_FOLDED = 14
+"""Columns that a folded cell takes at least."""
+_GAP = 2
 _WIDE = 10_000
 """Columns where no terminal is: nothing is cut, so that `grep` and `awk` see all of it."""
 
@@ -67,21 +70,42 @@ def console(*, err: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=err, highlight=False, markup=False, emoji=False, width=_WIDE)
 
 
-def show_items(as_json: bool, items: Iterable[Item], columns: Sequence[Column], none: str) -> None:
-    """A table, or with `as_json` one line an item as it comes. `none`: what to say when there are no items."""
+def show_items(
+    as_json: bool, items: Iterable[Item], columns: Sequence[Column], none: str, folds: Sequence[str] = ()
+) -> None:
+    """A table, or with `as_json` one line an item as it comes.
+
+    `none`: what to say when there are no items. `folds`: headings of columns that may take several lines. On a terminal
+    that is too narrow columns are left out, the last ones first.
+    """
     if as_json:
         for item in items:
             print_json(item)
         return
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for number, (heading, _) in enumerate(columns):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for item in items:
-        table.add_row(*(_cell(cell(item)) for _, cell in columns))
-    if table.row_count:
-        console().print(table)
-    else:
+    rows = [[_cell(cell(item)) for _, cell in columns] for item in items]
+    if not rows:
         note(none)
+        return
+    screen, headings = console(), [heading for heading, _ in columns]
+    widths = [max(Text(head).cell_len, *(row[at].cell_len for row in rows)) for at, head in enumerate(headings)]
+    least = [min(width, _FOLDED) if head in folds else width for head, width in zip(headings, widths, strict=True)]
+    count = fitting(least, screen.width)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in headings[:count]:
+        table.add_column(heading, no_wrap=heading not in folds, overflow="fold")
+    for row in rows:
+        table.add_row(*row[:count])
+    screen.print(table)
+    if count < len(headings):
+        note(f"Left out on a terminal this narrow: {', '.join(filter(None, headings[count:]))}")
+
+
+def fitting(widths: Sequence[int], room: int) -> int:
+    """How many columns, from the first, fit side by side with two spaces between them; at least one. Pure."""
+    count = len(widths)
+    while count > 1 and sum(widths[:count]) + _GAP * (count - 1) > room:
+        count -= 1
+    return count
 
 
 def show(as_json: bool, value: Item, rows: Sequence[tuple[str, Cell]]) -> None:

@@ -129,7 +129,7 @@ def list_sessions(
     with logged_in(profile, user, password_file) as api:
         found = api.get("/me/sessions")
     items = [{**each, "current": each["id"] == found["current"]} for each in found["items"]]
-    show_items(as_json, items, SESSIONS, "no log-ins")
+    show_items(as_json, items, SESSIONS, "no log-ins", ["WITH"])
 
 
 @sessions.command("end", epilog=examples("lefleet sessions end 12 13", "lefleet sessions end --others"))

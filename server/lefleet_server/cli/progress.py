@@ -33,7 +33,7 @@ class Bars:
             transient=True,
             disable=not console(err=True).is_terminal,
         )
-        self._all = self._progress.add_task("all", total=0)
+        self._all = self._progress.add_task("all", total=None)
         self._tasks: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 

@@ -37,15 +37,16 @@ def audit(
     which = {"actor": actor, "action": action, "subject": subject, "since": moment(since), "until": moment(until)}
     columns: list[Column] = [
         ("WHEN", lambda entry: local(entry["at"])),
-        ("WHO", lambda entry: entry["actor"] + (f" ({entry['via']})" if entry["via"] else "")),
+        ("WHO", lambda entry: entry["actor"]),
         ("DID", lambda entry: entry["action"]),
         ("TO", lambda entry: entry["subject"]),
-        ("FROM", lambda entry: entry["address"] or ""),
         ("DETAIL", lambda entry: json.dumps(entry["detail"], ensure_ascii=False) if entry["detail"] else ""),
+        ("FROM", lambda entry: entry["address"] or ""),
+        ("BY", lambda entry: entry["via"] or ""),
     ]
     with connect(profile) as api:
         pages = Pages(api, "/audit", which, limit)
-        show_items(as_json, pages, columns, "no entries match")
+        show_items(as_json, pages, columns, "no entries match", ["WHO", "TO", "DETAIL"])
     if pages.more:
         note(f"There are more; --limit {limit} was reached.")
 
@@ -64,12 +65,12 @@ def list_jobs(
         ("EPISODE", lambda job: job["episode_id"]),
         ("STATE", lambda job: word(job["state"])),
         ("TRIED", lambda job: str(job["attempts"])),
-        ("SINCE", lambda job: local(job["created_at"])),
         ("REASON", lambda job: job["reason"] or ""),
+        ("SINCE", lambda job: local(job["created_at"])),
     ]
     with connect(profile) as api:
         pages = Pages(api, "/jobs", {"state": "dead" if dead else None}, limit)
-        show_items(as_json, pages, columns, "no jobs wait")
+        show_items(as_json, pages, columns, "no jobs wait", ["REASON"])
     if pages.more:
         note(f"There are more; --limit {limit} was reached.")
 

@@ -70,7 +70,7 @@ def list_robots(
         ("POLICY", lambda robot: _of(robot, "policy", "repo", "{}")),
         ("SITE", lambda robot: robot["site"]),
     ]
-    show_items(as_json, found, columns, "no robots; `lefleet robots register NAME` brings the first")
+    show_items(as_json, found, columns, "no robots; `lefleet robots register NAME` brings the first", ["STATE"])
 
 
 @app.command("show", epilog=examples("lefleet robots show robot-1"))
