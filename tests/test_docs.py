@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from lefleet_agent.__main__ import app
 from lefleet_server.__main__ import cli
+from lefleet_server.cli.__main__ import cli as fleet
 from lefleet_server.metrics import Metrics
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -21,12 +22,13 @@ def commands(group, prefix: str) -> Iterator[str]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix} {name}")
-        else:
+        elif not command.hidden:
             yield f"| `{prefix} {name}` | {command.help.splitlines()[0]} |"
 
 
 def test_every_command_is_documented_with_what_it_does_and_no_other():
-    offered = [*commands(get_command(app), "lefleet-agent"), *commands(get_command(cli), "lefleet-server")]
+    programs = {"lefleet-agent": app, "lefleet-server": cli, "lefleet": fleet}
+    offered = [row for name, program in programs.items() for row in commands(get_command(program), name)]
     assert rows("commands.md") == offered
 
 

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from lefleet_server.analysis import FlagName
 from lefleet_server.analysis import service as analyses
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
-from lefleet_server.episodes import ingest, service
+from lefleet_server.episodes import ingest, ranges, service
 from lefleet_server.episodes.schemas import (
     Analysis,
     EpisodeDetail,
@@ -122,20 +122,35 @@ async def get_signals(episode_id: str, user: CurrentUser, services: ServicesDep)
     "/episodes/{episode_id}/file",
     tags=["people"],
     response_class=Response,
-    responses={200: {"content": {"application/x-hdf5": {}}}},
+    responses={
+        200: {"content": {"application/x-hdf5": {}}},
+        206: {"content": {"application/x-hdf5": {}}, "description": "The part that `Range` asks for."},
+    },
 )
-async def get_file(episode_id: str, user: CurrentUser, services: ServicesDep) -> StreamingResponse:
-    """The episode as the robot sent it, HDF5."""
+async def get_file(
+    episode_id: str,
+    user: CurrentUser,
+    services: ServicesDep,
+    wanted: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
+    only_if: Annotated[str | None, Header(alias="If-Range", max_length=200)] = None,
+) -> StreamingResponse:
+    """The episode as the robot sent it, HDF5. Its ETag is its SHA-256; `Range` and `If-Range` resume a download."""
     async with services.db.session() as session:
         episode = await service.get_episode(session, episode_id)
     await service.require_file(services.blobs, episode)
+    etag = f'"{episode.sha256}"'
+    span = ranges.asked(wanted, only_if, etag, episode.bytes)
     headers = {
-        "Content-Length": str(episode.bytes),
+        "Content-Length": str(span.length if span else episode.bytes),
         "Content-Disposition": f'attachment; filename="{episode.robot_id}-{episode.id}.h5"',
-        "ETag": f'"{episode.sha256}"',
-    }
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+    } | ({"Content-Range": span.content_range} if span else {})
     return StreamingResponse(
-        services.blobs.stream(episode.sha256), media_type="application/x-hdf5", headers=headers | _IMMUTABLE
+        services.blobs.stream(episode.sha256, *((span.start, span.length) if span else ())),
+        206 if span else 200,
+        media_type="application/x-hdf5",
+        headers=headers | _IMMUTABLE,
     )
 
 

@@ -17,7 +17,7 @@ async def list_jobs(
     user: CurrentUser,
     services: ServicesDep,
     state: State | None = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[int | None, Query(ge=0, le=INT64_MAX)] = None,
 ) -> JobList:
     """Jobs that are not done, oldest first, and how each queue is."""

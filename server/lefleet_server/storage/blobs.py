@@ -6,7 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 _NAME = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{60})")
 
@@ -41,8 +44,8 @@ class BlobStore(Protocol):
     async def read(self, sha256: str, start: int, length: int) -> bytes:
         """`length` bytes from `start`."""
 
-    def stream(self, sha256: str) -> AsyncIterator[bytes]:
-        """The whole file in pieces of about 1 MiB."""
+    def stream(self, sha256: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """`length` bytes (None: all that follow) from `start`, in pieces of about 1 MiB."""
 
     def local(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         """A file to read while the block lasts, for a reader that needs one (HDF5); it must not be changed."""
@@ -66,3 +69,10 @@ class BlobStore(Protocol):
 def key(sha256: str) -> str:
     """Two levels of folders keep each of them small."""
     return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def part(start: int, length: int | None) -> "GetOptions":
+    """How obstore is asked for `length` bytes (None: all that follow) from `start`."""
+    if length is not None:
+        return {"range": (start, start + length)}
+    return {"range": {"offset": start}} if start else {}

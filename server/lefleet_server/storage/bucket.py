@@ -19,6 +19,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import ObjectStore, from_url
 
 from lefleet_server.problems import Unavailable
+from lefleet_server.storage.blobs import part
 from lefleet_server.store_settings import read_credentials
 
 PART_BYTES = 8 << 20
@@ -60,9 +61,9 @@ class Bucket:
         with self._asked("read"):
             return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         with self._asked("read"):
-            found = await obstore.get_async(self._store, key)
+            found = await obstore.get_async(self._store, key, options=part(start, length))
             async for piece in found.stream(min_chunk_size=1 << 20):
                 yield bytes(piece)
 

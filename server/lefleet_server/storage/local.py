@@ -17,7 +17,7 @@ from pathlib import Path
 import obstore
 from obstore.store import LocalStore
 
-from lefleet_server.storage.blobs import Found, key
+from lefleet_server.storage.blobs import Found, key, part
 from lefleet_server.threads import in_thread
 
 
@@ -34,8 +34,8 @@ class LocalBlobs:
     async def read(self, sha256: str, start: int, length: int) -> bytes:
         return bytes(await obstore.get_range_async(self._store, key(sha256), start=start, length=length))
 
-    async def stream(self, sha256: str) -> AsyncIterator[bytes]:
-        found = await obstore.get_async(self._store, key(sha256))
+    async def stream(self, sha256: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        found = await obstore.get_async(self._store, key(sha256), options=part(start, length))
         async for piece in found.stream(min_chunk_size=1 << 20):
             yield bytes(piece)
 

@@ -33,8 +33,8 @@ class RemoteBlobs:
     async def read(self, sha256: str, start: int, length: int) -> bytes:
         return await self._bucket.read(_BLOBS + key(sha256), start, length)
 
-    def stream(self, sha256: str) -> AsyncIterator[bytes]:
-        return self._bucket.stream(_BLOBS + key(sha256))
+    def stream(self, sha256: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        return self._bucket.stream(_BLOBS + key(sha256), start, length)
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:

@@ -1,0 +1,1 @@
+"""`lefleet`: a fleet from the command line, over the HTTP API alone."""

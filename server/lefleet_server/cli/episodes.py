@@ -1,0 +1,216 @@
+"""`lefleet episodes`: finding, looking at, labelling and downloading what the robots recorded."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lefleet_server.cli.client import Api, Pages
+from lefleet_server.cli.failures import Refused
+from lefleet_server.cli.files import save
+from lefleet_server.cli.filters import (
+    InterruptedFilter,
+    OutcomeFilter,
+    PolicyFilter,
+    QuarantinedFilter,
+    RobotFilter,
+    filters,
+)
+from lefleet_server.cli.options import (
+    JsonOption,
+    LimitOption,
+    ProfileOption,
+    SinceOption,
+    UntilOption,
+    connect,
+    each,
+    episode_ids,
+    examples,
+)
+from lefleet_server.cli.output import Column, Item, local, note, print_json, say, show, show_items, size, word
+
+app = typer.Typer(no_args_is_help=True, help="Episodes: find, look, label, download.")
+
+
+class Verdict(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    UNKNOWN = "unknown"
+    NONE = "none"
+    """Takes a person's judgement back."""
+
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="`-`: from standard input, one a line.")]
+Id = Annotated[str, typer.Argument(metavar="ID")]
+
+COLUMNS: list[Column] = [
+    ("EPISODE", lambda e: e["id"]),
+    ("STARTED", lambda e: local(e["started_at"])),
+    ("ROBOT", lambda e: e["robot_id"]),
+    ("RESULT", lambda e: word(e["result"])),
+    ("LABEL", lambda e: word(e["label_outcome"] or "")),
+    ("CUT", lambda e: "yes" if e["interrupted"] else ""),
+    ("SECONDS", lambda e: f"{e['duration_s']:.1f}"),
+    ("SIZE", lambda e: size(e["bytes"])),
+    ("POLICY", lambda e: e["policy_repo"]),
+]
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "lefleet episodes list --robot robot-1 --outcome failure --since 2d",
+        "lefleet episodes list --since 2026-11-01 --limit 5000 --json | jq -r .policy_repo | sort | uniq -c",
+        "lefleet episodes list --quarantined --ids",
+    ),
+)
+def list_episodes(
+    robot: RobotFilter = None,
+    policy: PolicyFilter = None,
+    outcome: OutcomeFilter = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    interrupted: InterruptedFilter = None,
+    quarantined: QuarantinedFilter = None,
+    limit: LimitOption = 50,
+    ids: Annotated[bool, typer.Option("--ids", help="Print nothing but the ids, for other commands.")] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List episodes, newest first."""
+    which = filters(robot, policy, outcome, since, until, interrupted, quarantined)
+    with connect(profile) as api:
+        pages = Pages(api, "/episodes", which, limit)
+        if ids:
+            for item in pages:
+                typer.echo(item["id"])
+        else:
+            show_items(as_json, pages, COLUMNS, "no episodes match")
+    if pages.more:
+        note(f"There are more; --limit {limit} was reached.")
+
+
+@app.command("show", epilog=examples("lefleet episodes show 0c1d0d6e4f0f4d0c9b6f2f1f4a3b2c1d"))
+def show_episode(episode: Id, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show one episode: what made it, how it ended, and what is remarkable about its quality."""
+    (episode_id,) = episode_ids([episode])
+    with connect(profile) as api:
+        found = api.get("/episodes/{episode_id}", episode_id=episode_id)
+        analysis = _analysis(api, episode_id)
+    rows = [
+        ("episode", found["id"]),
+        ("robot", found["robot_id"]),
+        ("task", found["task"]),
+        ("started", local(found["started_at"])),
+        (
+            "lasted",
+            f"{found['duration_s']:.1f} s, {found['frames']} frames at {found['hz_held']:.2f} of {found['fps']:g} Hz",
+        ),
+        ("dropped", f"{found['frames_dropped']} frames"),
+        ("outcome", word(found["outcome"])),
+        ("label", word(found["label_outcome"] or "none")),
+        ("note", found["label_note"] or ""),
+        ("ended", found["end_reason"] + (" (interrupted)" if found["interrupted"] else "")),
+        ("policy", f"{found['policy_repo']} {found['policy_commit']}"),
+        ("cameras", ", ".join(found["cameras"])),
+        ("file", f"{size(found['bytes'])}, SHA-256 {found['sha256']}"),
+        ("received", local(found["received_at"])),
+        ("quality", word(analysis["state"]) if analysis else "not analysed yet"),
+        ("reason", (analysis or {}).get("reason") or ""),
+        ("flags", "; ".join(map(_flag, (analysis or {}).get("flags", [])))),
+    ]
+    show(as_json, {**found, "analysis": analysis}, [(name, cell) for name, cell in rows if str(cell).strip()])
+
+
+@app.command("signals", epilog=examples("lefleet episodes signals ID | jq '.lateness_ms | max'"))
+def signals(episode: Id, profile: ProfileOption = None) -> None:
+    """Print an episode's numbers (joints, actions, lateness) by column, one JSON document."""
+    (episode_id,) = episode_ids([episode])
+    with connect(profile) as api:
+        print_json(api.get("/episodes/{episode_id}/signals", episode_id=episode_id))
+
+
+@app.command("picture", epilog=examples("lefleet episodes picture ID wrist 120 --to frame.jpg"))
+def picture(
+    episode: Id,
+    camera: Annotated[str, typer.Argument(help="As `lefleet episodes show` names it.")],
+    index: Annotated[int, typer.Argument(min=0, help="Number of the frame, from 0.")],
+    to: Annotated[Path, typer.Option(help="File to write; `-`: standard output.")],
+    profile: ProfileOption = None,
+) -> None:
+    """Fetch what a camera saw at a frame, JPEG."""
+    (episode_id,) = episode_ids([episode])
+    with connect(profile) as api:
+        jpeg = api.image(
+            "/episodes/{episode_id}/frames/{camera}/{index}.jpg", episode_id=episode_id, camera=camera, index=index
+        )
+    save(to, jpeg)
+
+
+@app.command(
+    "label",
+    epilog=examples(
+        "lefleet episodes label failure ID --note 'dropped the cube'",
+        "lefleet episodes list --robot robot-1 --since 1h --ids | lefleet episodes label success -",
+    ),
+)
+def label(
+    verdict: Annotated[Verdict, typer.Argument(help="`none` takes the judgement back, its note too.")],
+    episodes: Ids,
+    remark: Annotated[str | None, typer.Option("--note", help="Why; left out, the note that is there stays.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how episodes ended, as a person judges it. Kept in the audit log."""
+    ids = episode_ids(episodes)
+    with connect(profile) as api:
+
+        def put(episode_id: str) -> None:
+            text = remark
+            if text is None and verdict is not Verdict.NONE:
+                text = api.get("/episodes/{episode_id}", episode_id=episode_id)["label_note"]
+            body = {"outcome": None if verdict is Verdict.NONE else verdict.value, "note": text}
+            done = api.put("/episodes/{episode_id}/label", body, episode_id=episode_id)
+            if as_json:
+                print_json(done)
+            else:
+                say(f"{episode_id}  {done['label_outcome'] or 'no label'}")
+
+        each(ids, put)
+
+
+def quarantine(
+    robot: RobotFilter = None,
+    limit: LimitOption = 50,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List episodes whose file was found to be invalid, with the reason, newest first."""
+    with connect(profile) as api:
+        pages = Pages(api, "/episodes", {"robot": robot, "quarantined": True}, limit)
+        found = ({**item, "reason": (_analysis(api, item["id"]) or {}).get("reason")} for item in pages)
+        show_items(
+            as_json,
+            found,
+            [*COLUMNS[:3], ("REASON", lambda e: e["reason"] or "")],
+            "nothing is quarantined",
+            ["REASON"],
+        )
+    if pages.more:
+        note(f"There are more; --limit {limit} was reached.")
+
+
+def _analysis(api: Api, episode_id: str) -> Item | None:
+    """None until a worker has looked at the file."""
+    try:
+        return dict(api.get("/episodes/{episode_id}/analysis", episode_id=episode_id))
+    except Refused as error:
+        if error.code == 404:
+            return None
+        raise
+
+
+def _flag(flag: Item) -> str:
+    where = f" {flag['where']}" if flag["where"] else ""
+    return f"{flag['name']}{where}: {flag['value']:.3g} {flag['unit']} (limit {flag['threshold']:.3g})"

@@ -1,0 +1,54 @@
+"""Byte ranges of a file over HTTP (RFC 9110, section 14), so that a download that was cut goes on where it stopped."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from lefleet_server.problems import Problem
+
+_ONE = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*")
+
+
+class OutOfRange(Problem):
+    """`headers` tell the size, so that the caller can ask for what there is."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    kind = "range-not-satisfiable"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length` bytes from `start`, of a file of `size`."""
+
+    start: int
+    length: int
+    size: int
+
+    @property
+    def content_range(self) -> str:
+        return f"bytes {self.start}-{self.start + self.length - 1}/{self.size}"
+
+
+def asked(wanted: str | None, only_if: str | None, etag: str, size: int) -> Span | None:
+    """The part that `Range` asks for, None for the whole file. Pure; raises OutOfRange.
+
+    `only_if` (`If-Range`): a caller that holds a part of another file gets this one whole. Several ranges at once, and
+    what is no range of bytes, are answered with the whole file, as the standard allows.
+    """
+    found = _ONE.fullmatch(wanted or "")
+    if found is None or found.groups() == ("", "") or (only_if is not None and only_if != etag):
+        return None
+    first, last = found.groups()
+    if not first:  # the last so many bytes
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < int(first):
+            return None
+    if start >= end:
+        raise OutOfRange(
+            f"bytes {wanted} of a file of {size}: there are none; ask for less than its size, or without Range",
+            fields=[("Range", f"must begin below {size}")],
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return Span(start, end - start, size)

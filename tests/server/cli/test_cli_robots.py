@@ -1,0 +1,162 @@
+"""`lefleet robots`, `emergency-stop` and `clear`: what the robots say, and what they are told."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from lefleet_server.accounts.models import Role
+
+
+@asynccontextmanager
+async def obeys(robot, seen: list | None = None):
+    """The robot's courier and arm: it takes wishes and says so in its heartbeats, until the block ends."""
+
+    async def live() -> None:
+        held = {"wish": 0, "holds": False}
+        while True:
+            wish = (await robot.http.get("/api/v1/robot/wishes")).json()["estop"]
+            if wish["number"] > held["wish"]:
+                held = {"wish": wish["number"], "holds": wish["wanted"]}
+            await robot.heartbeat(state="estopped" if held["holds"] else "running", estop=held)
+            await asyncio.sleep(0.1)
+
+    await robot.heartbeat()
+    task = asyncio.create_task(live())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def states(done) -> dict[str, str]:
+    return {item["robot_id"]: item["state"] for item in done.items}
+
+
+async def test_a_stop_waits_for_the_robots_word_and_a_release_for_its_end(robot, enrol, with_token):
+    second = await enrol("robot-2")
+    script = await with_token()
+    async with obeys(robot), obeys(second):
+        assert states(await script.ok("emergency-stop", "robot-1", "--json")) == {"robot-1": "stopped"}
+        assert states(await script.ok("estop", "--all", "--json")) == {"robot-1": "stopped", "robot-2": "stopped"}
+        assert "stopped" in (await script.ok("robots", "list")).out
+        asked = await script("clear", "--all")
+        assert (asked.status, "--yes" in asked.err, "stopped by user:operator-" in asked.err) == (2, True, True)
+        assert states(await script.ok("clear", "robot-2", "--yes", "--json")) == {"robot-2": "free"}
+        assert states(await script.ok("clear", "--all", "--yes", "--json")) == {"robot-1": "free"}
+        again = await script.ok("clear", "robot-1", "--yes")
+        assert "nobody stopped it through the server" in again.err
+    await second.http.aclose()
+
+
+async def test_a_robot_that_has_not_obeyed_is_exit_status_3_and_told(robot, enrol, with_token):
+    away = await enrol("robot-2")  # never said anything
+    script = await with_token()
+    async with obeys(robot):
+        done = await script("emergency-stop", "robot-1", "robot-2")
+        assert done.status == 3
+        assert "robot-1  stopped" in done.out
+        assert "robot-2  stopping  it is offline" in done.out
+    assert (await script("emergency-stop", "robot-2")).status == 3
+    done = await script("emergency-stop", "robot-9", "robot-2", "--json")
+    assert (done.status, states(done), "no robot 'robot-9'" in done.err) == (3, {"robot-2": "stopping"}, True)
+    unknown = await script("clear", "robot-9", "--yes")
+    assert unknown.status == 1 and "no robot 'robot-9'" in unknown.err
+    await away.http.aclose()
+
+
+async def test_one_that_answers_but_does_not_hold_is_waited_for_and_told(robot, with_token):
+    await robot.heartbeat()
+    done = await (await with_token())("emergency-stop", "robot-1", "--wait", "0.5", "--json")
+    assert (done.status, states(done)) == (3, {"robot-1": "stopping"})
+    assert (await (await with_token())("emergency-stop", "robot-9")).status == 1
+
+
+async def test_robots_are_listed_and_shown(robot, enrol, with_token):
+    other = await enrol("robot-2", site="lab")
+    await robot.heartbeat(
+        task="lift\x1b[2Jthe block",
+        policy={"repo": "lab/act", "commit": "c0ffee", "digest": "", "type": "act"},
+        spool={"episodes": 3, "bytes": 5_000_000, "budget_bytes": 10**9},
+        disk={"free_bytes": 42 * 10**9, "total_bytes": 10**11},
+        loop={"hz": 30.0, "ticks": 1, "late": 0} | {f"lateness_ms_{name}": 1.0 for name in ("p50", "p99", "max")},
+    )
+    script = await with_token(Role.VIEWER)
+    listed = (await script.ok("robots", "list")).out
+    assert "lab/act" in listed and "42.0 GB" in listed and len(listed.splitlines()) == 4
+    for words, expected in {
+        (): ["robot-1", "robot-2"],
+        ("--state", "offline"): ["robot-2"],
+        ("--site", "lab"): ["robot-2"],
+        ("--state", "fault"): [],
+    }.items():
+        found = await script.ok("robots", "list", "--json", *words)
+        assert [item["id"] for item in found.items] == expected
+    shown = (await script.ok("robots", "show", "robot-1")).out
+    assert "3 episodes (5.0 MB of 1.0 GB)" in shown and "lift\N{REPLACEMENT CHARACTER}[2Jthe block" in shown
+    assert (await script.ok("robots", "show", "robot-1", "--json")).item["heartbeat"]["task"] == "lift\x1b[2Jthe block"
+    for name in ("../users", "..", ""):
+        missing = await script("robots", "show", name)
+        assert missing.status == 2 and f"robot_id: {name!r}: is no name" in missing.err
+    assert "no robot 'robot 9?'" in (await script("robots", "show", "robot 9?")).err
+    await other.http.aclose()
+
+
+async def test_a_picture_is_written_whole_or_not_at_all(robot, with_token, tmp_path):
+    jpeg = b"\xff\xd8\xff" + b"p" * 100 + b"\xff\xd9"
+    await robot.http.put("/api/v1/robot/cameras/wrist", content=jpeg, headers={"Content-Type": "image/jpeg"})
+    script = await with_token(Role.VIEWER)
+    await script.ok("robots", "picture", "robot-1", "wrist", "--to", tmp_path / "wrist.jpg")
+    assert (tmp_path / "wrist.jpg").read_bytes() == jpeg
+    none = await script("robots", "picture", "robot-1", "front", "--to", tmp_path / "front.jpg")
+    assert none.status == 1 and not (tmp_path / "front.jpg").exists()
+    nowhere = await script("robots", "picture", "robot-1", "wrist", "--to", tmp_path / "none" / "x.jpg")
+    assert nowhere.status == 1 and "cannot be written" in nowhere.err
+
+
+async def test_credentials_are_given_changed_and_taken(with_token, connect, anonymous):
+    script = await with_token(Role.ADMIN)
+    code = (await script.ok("robots", "register", "robot-7", "--site", "lab")).out.strip()
+
+    async def enrol(code: str) -> str:
+        body = {"code": code, "robot_id": "robot-7", "agent_version": "0.1.0"}
+        return (await anonymous.post("/api/v1/robots/enrol", json=body)).raise_for_status().json()["token"]
+
+    async def is_known(token: str) -> bool:
+        headers = {"Authorization": f"Bearer {token}"}
+        return (await anonymous.post("/api/v1/robot/heartbeat", json={"state": "idle"}, headers=headers)).is_success
+
+    first = await enrol(code)
+    again = await script("robots", "register", "robot-7")
+    assert again.status == 1 and "lefleet robots rotate robot-7" in again.err
+    made = (await script.ok("robots", "rotate", "robot-7", "--json")).item
+    assert await is_known(first)
+    second = await enrol(made["code"])
+    assert (await is_known(first), await is_known(second)) == (False, True)
+    assert (await script.ok("robots", "show", "robot-7", "--json")).item["site"] == "lab"
+    assert (await script("robots", "revoke", "robot-7")).status == 2
+    assert (await script.ok("robots", "revoke", "robot-7", "--yes", "--json")).item["changed"] is True
+    assert not await is_known(second)
+    assert "retired already" in (await script.ok("robots", "revoke", "robot-7", "--yes")).out
+    await script.ok("robots", "register", "robot-7")
+    assert (await script("robots", "rotate", "robot-8")).status == 1
+    viewer = await with_token(Role.VIEWER)
+    assert "role admin" in (await viewer("robots", "register", "robot-9")).err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_tab_completes_robots_and_says_nothing_without_a_server(
+    robot, enrol, with_token, stranger, free_port, shell
+):
+    await (await enrol("other-2")).http.aclose()
+    somebody = await with_token(Role.VIEWER)
+    line = "lefleet robots show rob"
+    asked = {"bash": {"COMP_WORDS": line, "COMP_CWORD": "3"}}.get(shell, {"_TYPER_COMPLETE_ARGS": line})
+    asked |= {"_LEFLEET_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    somebody.environment |= asked
+    done = await somebody()
+    assert "robot-1" in done.out and "other-2" not in done.out
+    alone = stranger(LEFLEET_URL=f"http://127.0.0.1:{free_port()}", LEFLEET_TOKEN="lft_x", **asked)
+    done = await alone()
+    assert (done.out.strip(), done.err) == ("_files" if shell == "zsh" else "", "")
