@@ -100,6 +100,19 @@ class Settings(BaseSettings):
     upload_expiry_s: int = Field(
         7 * 86400, ge=60, description="Seconds without a new byte after which an unfinished upload is removed."
     )
+    deleted_file_grace_s: int = Field(
+        86400,
+        ge=0,
+        le=30 * 86400,
+        description="Seconds that the file of a deleted episode stays, so that a backup which is being made is whole.",
+    )
+    retention_hour_utc: int | None = Field(
+        None,
+        ge=0,
+        le=23,
+        description="Hour of the day (UTC) from which a worker deletes what the enabled retention rules say; "
+        "none: never by itself.",
+    )
     validation_timeout_s: float = Field(
         60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
     )

@@ -58,6 +58,13 @@ class NotFound(Problem):
     kind = "not-found"
 
 
+class Gone(Problem):
+    """It was here, and was deleted for good."""
+
+    status = HTTPStatus.GONE
+    kind = "episode-deleted"
+
+
 class Conflict(Problem):
     status = HTTPStatus.CONFLICT
     kind = "conflict"

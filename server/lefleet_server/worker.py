@@ -2,10 +2,11 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 
 from prometheus_client import start_http_server
 
-from lefleet_server import analysis
+from lefleet_server import analysis, housekeeping
 from lefleet_server.analysis.service import Analyser
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
@@ -28,7 +29,15 @@ async def run(settings: Settings, db: Database, blobs: BlobStore, concurrency: i
         loop.add_signal_handler(number, worker.stop)
     if metrics_port:
         _show(metrics, settings.worker_metrics_host, metrics_port)
-    await worker.run()
+    keeper = asyncio.create_task(housekeeping.keep(settings, db, blobs, worker.name))
+    # It ends before it is told to only by a fault of ours: the process ends then and is started again.
+    keeper.add_done_callback(lambda _: worker.stop())
+    try:
+        await worker.run()
+    finally:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
 
 
 def _show(metrics: Metrics, host: str, port: int) -> None:

@@ -51,12 +51,15 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/analysis",
         f"GET {API}/episodes/{{episode_id}}/signals",
         f"GET {API}/episodes/{{episode_id}}/file",
+        f"GET {API}/holds",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
         f"DELETE {API}/robots/{{robot_id}}/estop",
         f"PUT {API}/estop",
         f"PUT {API}/episodes/{{episode_id}}/label",
+        f"PUT {API}/episodes/{{episode_id}}/hold",
+        f"PUT {API}/robots/{{robot_id}}/hold",
     ],
     "admin": [
         f"GET {API}/audit",
@@ -69,6 +72,13 @@ ACCESS = {
         f"DELETE {API}/users/{{username}}/sessions/{{session_id}}",
         f"POST {API}/robots/{{robot_id}}/enrolment-code",
         f"DELETE {API}/robots/{{robot_id}}/credential",
+        f"DELETE {API}/episodes/{{episode_id}}",
+        f"DELETE {API}/episodes/{{episode_id}}/hold",
+        f"DELETE {API}/robots/{{robot_id}}/hold",
+        f"GET {API}/retention/rules",
+        f"PUT {API}/retention/rules/{{name}}",
+        f"DELETE {API}/retention/rules/{{name}}",
+        f"GET {API}/retention/plan",
     ],
 }
 NEEDS = {route: need for need, routes in ACCESS.items() for route in routes}
