@@ -25,6 +25,7 @@ from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
+from lefleet_server.previews import routes as previews
 from lefleet_server.problems import Unavailable
 from lefleet_server.retention import routes as retention
 from lefleet_server.robots import routes as robots
@@ -102,6 +103,7 @@ def _api() -> APIRouter:
         robots.router,
         episodes.router,
         uploads.router,
+        previews.router,
         deletion.router,
         retention.router,
         operations.router,

@@ -130,6 +130,10 @@ class Settings(BaseSettings):
         300, gt=0, description="Seconds the analysis of one episode may take before it is quarantined."
     )
 
+    preview_timeout_s: float = Field(
+        300, gt=0, description="Seconds that making one camera's preview may take before the episode does without."
+    )
+
     heartbeat_interval_s: float = Field(
         5, gt=0, le=3600, description="Seconds between heartbeats, told to robots; offline after three."
     )
@@ -216,6 +220,11 @@ class Settings(BaseSettings):
     @property
     def scratch_dir(self) -> Path:
         return self.state_dir / "scratch"
+
+    @property
+    def making_dir(self) -> Path:
+        """Previews that are being made: of the local store on its file system, as incoming_dir is."""
+        return (self.store_dir or self.state_dir) / "making"
 
     @property
     def offline_after_s(self) -> float:

@@ -80,6 +80,11 @@ class TooLarge(Problem):
     kind = "too-large"
 
 
+class RangeWrong(Problem):
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    kind = "range-not-satisfiable"
+
+
 class WrongMediaType(Problem):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = "wrong-media-type"

@@ -74,10 +74,10 @@ class Server:
             "heartbeat_interval_s": 2,
             "log_format": "console",
         }
-        config = folder / "server.yml"
-        config.write_text(yaml.safe_dump(self.settings))
+        self.config = folder / "server.yml"
+        self.config.write_text(yaml.safe_dump(self.settings))
         self._log = folder / "log"
-        arguments = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(config)]
+        arguments = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(self.config)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
 

@@ -52,6 +52,9 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/signals",
         f"GET {API}/episodes/{{episode_id}}/file",
         f"GET {API}/holds",
+        f"GET {API}/episodes/{{episode_id}}/previews",
+        f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/video.mp4",
+        f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
@@ -83,7 +86,7 @@ ACCESS = {
 }
 NEEDS = {route: need for need, routes in ACCESS.items() for route in routes}
 ROLES = {"viewer": 1, "operator": 2, "admin": 3}
-VALUES = {"index": "0", "session_id": "999999", "token_id": "999999", "sha256": "0" * 64}
+VALUES = {"index": "0", "session_id": "999999", "token_id": "999999", "sha256": "0" * 64, "which": "first"}
 METHODS = {"get", "put", "post", "patch", "delete", "head", "options"}
 
 

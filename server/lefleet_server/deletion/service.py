@@ -17,6 +17,7 @@ from lefleet_server.db import utc_now
 from lefleet_server.deletion import files, holds, tombstones
 from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes.models import Episode
+from lefleet_server.jobs.models import Job
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.problems import NotFound
 
@@ -37,6 +38,8 @@ async def delete_episode(
     made = select(EpisodePreview.sha256).where(
         EpisodePreview.episode_id == episode_id, EpisodePreview.sha256.is_not(None)
     )
+    # A job that is just ending first: it holds its row, and is about to refer to the episode.
+    await session.execute(select(Job.id).where(Job.episode_id == episode_id).order_by(Job.id).with_for_update())
     if sha256 is not None:
         await files.lock(session, [sha256])
     # No preview is added meanwhile: its foreign key waits for this lock.

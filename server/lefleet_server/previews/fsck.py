@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server import previews
 from lefleet_server.db import Database
+from lefleet_server.episodes.models import Episode
 from lefleet_server.jobs import queue
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.storage import BlobStore, Found
@@ -55,6 +56,9 @@ class Previews:
             await self._blobs.set_aside(file.name)
         async with self._db.transaction() as session:
             episodes = await _episodes(session, sha256)
+            # Locked first, as a deletion does, which then either sees the job or was before it.
+            there = select(Episode.id).where(Episode.id.in_(episodes)).order_by(Episode.id)
+            episodes = list(await session.scalars(there.with_for_update(read=True, key_share=True)))
             await session.execute(delete(EpisodePreview).where(EpisodePreview.sha256 == sha256))
             await queue.enqueue(session, previews.QUEUE, episodes, previews.VERSION, queue.LATER)
         return episodes

@@ -13,7 +13,7 @@ class EpisodePreview(Base):
 
     __tablename__ = "episode_previews"
     __table_args__ = (
-        CheckConstraint("kind IN ('video', 'thumbnail')", name="kind"),
+        CheckConstraint("kind IN ('video', 'first', 'last')", name="kind"),
         CheckConstraint("(sha256 IS NULL) <> (reason IS NULL)", name="file_or_reason"),
         Index("ix_episode_previews_sha256", "sha256"),
         Index("ix_episode_previews_version", "version"),

@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("duration_s", sa.Float(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("made_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
-        sa.CheckConstraint("kind IN ('video', 'thumbnail')", name=op.f("ck_episode_previews_kind")),
+        sa.CheckConstraint("kind IN ('video', 'first', 'last')", name=op.f("ck_episode_previews_kind")),
         sa.CheckConstraint("(sha256 IS NULL) <> (reason IS NULL)", name=op.f("ck_episode_previews_file_or_reason")),
         sa.ForeignKeyConstraint(
             ["episode_id"], ["episodes.id"], name=op.f("fk_episode_previews_episode_id"), ondelete="CASCADE"
