@@ -16,6 +16,14 @@ from lefleet_server.storage import BlobStore
 log = structlog.get_logger()
 
 _EVERY_S = 60.0
+_AWAY = (
+    SQLAlchemyError,
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    DatabaseDownError,
+    Unavailable,
+)
 
 
 async def keep(settings: Settings, db: Database, blobs: BlobStore, worker: str) -> None:
@@ -24,6 +32,6 @@ async def keep(settings: Settings, db: Database, blobs: BlobStore, worker: str) 
         try:
             await nightly.run(db, settings, worker, utc_now())
             await files.remove_due(db, blobs)
-        except (SQLAlchemyError, OSError, asyncpg.PostgresError, DatabaseDownError, Unavailable) as error:
+        except _AWAY as error:
             log.warning("housekeeping stopped; next try in a minute", error=str(error)[:200])
         await asyncio.sleep(_EVERY_S)

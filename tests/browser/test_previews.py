@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 
 import drawn_episode
 import pytest
 from drawn_episode import Drawing
+
+from lefleet_server.deletion import holds, service
 
 READY = "lf-player[data-state=paused]"
 SQUARES = """([video, bits, size]) => {
@@ -169,3 +172,18 @@ async def test_the_list_shows_the_small_pictures(made, look):
     assert {status for url, status in fetched if "/previews/" in url} == {200}
     assert not [url for url, _ in fetched if "/frames/" in url]
     await viewer.shot("episodes-thumbnails")
+
+
+async def test_a_hold_is_shown_and_a_deleted_episode_says_who_deleted_it_and_why(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+    server._do(partial(holds.place_on_robot, robot_id="robot-1", actor="user:ada", reason="A court asks"))
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    assert "A court asks (all of this robot, ada)" in await viewer.page.inner_text(".lf-provenance")
+    server._do(partial(holds.release_robot, robot_id="robot-1", actor="user:ada"))
+    gone = partial(service.delete_episode, episode_id=drawing.episode_id, actor="user:ada", reason="a face", grace_s=0)
+    server._do(gone)
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    text = await viewer.page.inner_text(".lf-empty")
+    assert "This episode was deleted" in text and "by user:ada" in text and "a face" in text
+    await viewer.shot("episode-deleted")

@@ -17,6 +17,7 @@ from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.label import LabelPanel
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
+from lefleet_server.deletion import holds
 from lefleet_server.episodes import service
 from lefleet_server.episodes.models import Episode
 from lefleet_server.previews import service as previews
@@ -91,6 +92,7 @@ def register(services: Services) -> None:
                 episode = await service.get_episode(session, episode_id)
                 neighbours = await queries.neighbours(session, filters, episode)
                 judgement = await queries.last_label(session, episode_id)
+                held = await holds.of_episode(session, episode)
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
         except problems.Gone as gone:
             with frame(request, "Episodes"):
@@ -108,4 +110,4 @@ def register(services: Services) -> None:
                 with box("lf-side"):
                     may_label = Role(user.role).covers(Role.OPERATOR)
                     LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)
-                    build_provenance(episode)
+                    build_provenance(episode, held)

@@ -44,14 +44,18 @@ async def list_holds(session: AsyncSession) -> Sequence[LegalHold]:
     return (await session.scalars(select(LegalHold).order_by(LegalHold.id.desc()))).all()
 
 
+async def of_episode(session: AsyncSession, episode: Episode) -> Sequence[LegalHold]:
+    """Its own and its robot's, oldest first."""
+    held = (LegalHold.episode_id == episode.id) | (LegalHold.robot_id == episode.robot_id)
+    return (await session.scalars(select(LegalHold).where(held).order_by(LegalHold.id))).all()
+
+
 async def require_none(session: AsyncSession, episode: Episode) -> None:
     """Raises Conflict when the episode, or its robot, is held. Holds that are being placed are waited for."""
     # Not FOR SHARE: heartbeats change nothing that this lock keeps, only placing a hold waits for it.
     robot = select(Robot.id).where(Robot.id == episode.robot_id)
     await session.execute(robot.with_for_update(read=True, key_share=True))
-    held = (LegalHold.episode_id == episode.id) | (LegalHold.robot_id == episode.robot_id)
-    found = (await session.scalars(select(LegalHold).where(held).limit(1))).one_or_none()
-    if found is not None:
+    for found in await of_episode(session, episode):
         raise Conflict(
             f"{subject(found)} is under a legal hold since {found.placed_at:%Y-%m-%d} ({found.reason}); "
             "an administrator can release it first",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, func, or_, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
@@ -157,22 +157,30 @@ async def _groups(db: Database, rules: Sequence[Rule]) -> list[Group]:
 
 async def _pages(db: Database, until: datetime | None) -> AsyncIterator[list[Candidate]]:
     """Oldest first, each page read by itself: a run over millions holds no transaction open."""
-    held = select(LegalHold.id).where(or_(LegalHold.episode_id == Episode.id, LegalHold.robot_id == Episode.robot_id))
+    held = await _held(db)
     order = Episode.received_at, Episode.id
     labelled = Episode.label_outcome.is_not(None)
     columns = Episode.id, Episode.robot_id, Episode.result, labelled, Episode.bytes, Episode.received_at
-    query = select(*columns, held.exists()).order_by(*order).limit(_PAGE)
+    query = select(*columns).order_by(*order).limit(_PAGE)
     if until is not None:
         query = query.where(Episode.received_at < until)
     after: Candidate | None = None
     while True:
         following = query.where(tuple_(*order) > (after.received_at, after.id)) if after else query
         async with db.session() as session:
-            page = [Candidate(*row) for row in await session.execute(following)]
+            found = await session.execute(following)
+            page = [Candidate(*row, held=row.id in held or row.robot_id in held) for row in found]
         if not page:
             return
         yield page
         after = page[-1]
+
+
+async def _held(db: Database) -> frozenset[str]:
+    """Episodes and robots under a hold. One that is placed later is seen when its episode would be deleted."""
+    async with db.session() as session:
+        found = await session.scalars(select(func.coalesce(LegalHold.episode_id, LegalHold.robot_id)))
+        return frozenset(found)
 
 
 async def _rules(db: Database, names: Sequence[str]) -> list[Rule]:
