@@ -79,7 +79,7 @@ async def fill(settings: Settings, folder, count: int) -> list[str]:
         values |= {"started_at": now, "ended_at": now, "outcome": "success", "interrupted": False, "cameras": []}
         values |= numbers | dict.fromkeys(words, "") | {"meta": {}, "image_index": {}}
         previews = [await preview(services, folder, path.stem, "video", f"video of {path.stem}")]
-        previews.append(await preview(services, folder, path.stem, "thumbnail", "black"))
+        previews.append(await preview(services, folder, path.stem, "first", "black"))
         async with services.db.transaction() as session:
             await session.execute(insert(Episode).values(values))
             await session.execute(insert(EpisodePreview).values(previews))

@@ -8,8 +8,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import text
 
 from lefleet_server import analysis, previews
@@ -20,8 +18,7 @@ from lefleet_server.episodes import stores
 from lefleet_server.episodes.fsck import Fault, Fsck
 from lefleet_server.jobs import queue
 from lefleet_server.jobs.worker import Worker
-from lefleet_server.previews import ranges, service
-from lefleet_server.previews.ranges import Bytes
+from lefleet_server.previews import service
 from lefleet_server.previews.service import Previewer
 
 API = "/api/v1"
@@ -157,22 +154,6 @@ async def test_a_video_is_sent_in_the_parts_that_are_asked_for(services, setting
         answer = await operator.get(url, headers={"Range": "bytes=0-3", "If-Range": if_range})
         assert answer.status_code == status
     assert (await operator.get(f"{API}/episodes/{episode}/previews/side/video.mp4")).status_code == 404
-
-
-@given(st.none() | st.text(max_size=30) | st.from_regex(r"\Abytes=[0-9]{0,4}-[0-9]{0,4}\Z"), st.integers(0, 3000))
-def test_whatever_the_header_says_the_bytes_are_within_the_file(header, size):
-    try:
-        found = ranges.wanted(header, size)
-    except ranges.UnsatisfiableError:
-        return
-    assert found is None or 0 <= found.start < found.stop <= size
-
-
-@given(st.integers(0, 2000), st.integers(0, 2000), st.integers(1, 1000))
-def test_a_range_is_the_bytes_that_a_slice_takes(first, last, size):
-    if first < size and first <= last:
-        found = ranges.wanted(f"bytes={first}-{last}", size)
-        assert found == Bytes(first, min(last + 1, size))
 
 
 async def test_a_camera_without_pictures_has_none_and_says_why_and_the_others_have_theirs(

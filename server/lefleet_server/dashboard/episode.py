@@ -96,7 +96,7 @@ def register(services: Services) -> None:
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
         except problems.Gone as gone:
             with frame(request, "Episodes"):
-                nothing_here("This episode was deleted", f"{gone.detail}.")
+                nothing_here("This episode was deleted", f"{gone.detail[:1].upper()}{gone.detail[1:]}.")
             return
         except problems.NotFound:
             with frame(request, "Episodes"):
