@@ -8,7 +8,7 @@ import typer
 
 from lefleet_server import __version__
 from lefleet_server.accounts.roles import Role
-from lefleet_server.commands import jobs
+from lefleet_server.commands import jobs, retention
 from lefleet_server.commands.common import ConfigOption, JsonOption, check, fail, settings_of, show, with_database
 from lefleet_server.fields import PASSWORD_MIN_CHARS, RobotId, Site, Username
 
@@ -208,6 +208,7 @@ def users_add(
 
 
 cli.command()(jobs.worker)
+cli.command()(retention.retention)
 
 
 @cli.command()

@@ -17,6 +17,8 @@ from lefleet_server.accounts import routes as accounts
 from lefleet_server.audit import routes as audit
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
+from lefleet_server.deletion import files
+from lefleet_server.deletion import routes as deletion
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
 from lefleet_server.episodes import usage_routes as storage
@@ -25,7 +27,9 @@ from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
+from lefleet_server.previews import routes as previews
 from lefleet_server.problems import Unavailable
+from lefleet_server.retention import routes as retention
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
@@ -103,6 +107,9 @@ def _api() -> APIRouter:
         uploads.router,
         storage.router,
         jobs.router,
+        previews.router,
+        deletion.router,
+        retention.router,
         operations.router,
     ):
         api.include_router(part)
@@ -127,6 +134,10 @@ async def _sweep(services: Services) -> None:
     while True:
         try:
             await ingest.sweep(services)
+            await files.remove_due(services.db, services.blobs)
         except (SQLAlchemyError, OSError, Unavailable) as error:
-            log.warning("unfinished uploads not looked through; next try in an hour", error=str(error)[:200])
+            log.warning(
+                "uploads and superfluous files not looked through; next try in an hour",
+                error=str(error)[:200],
+            )
         await asyncio.sleep(_SWEEP_S)

@@ -100,6 +100,19 @@ class Settings(BaseSettings):
     upload_expiry_s: int = Field(
         7 * 86400, ge=60, description="Seconds without a new byte after which an unfinished upload is removed."
     )
+    deleted_file_grace_s: int = Field(
+        86400,
+        ge=0,
+        le=30 * 86400,
+        description="Seconds that the file of a deleted episode stays, so that a backup which is being made is whole.",
+    )
+    retention_hour_utc: int | None = Field(
+        None,
+        ge=0,
+        le=23,
+        description="Hour of the day (UTC) from which a worker deletes what the enabled retention rules say; "
+        "none: never by itself.",
+    )
     validation_timeout_s: float = Field(
         60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
     )
@@ -115,6 +128,10 @@ class Settings(BaseSettings):
     )
     analysis_timeout_s: float = Field(
         300, gt=0, description="Seconds the analysis of one episode may take before it is quarantined."
+    )
+
+    preview_timeout_s: float = Field(
+        300, gt=0, description="Seconds that making one camera's preview may take before the episode does without."
     )
 
     heartbeat_interval_s: float = Field(
@@ -203,6 +220,11 @@ class Settings(BaseSettings):
     @property
     def scratch_dir(self) -> Path:
         return self.state_dir / "scratch"
+
+    @property
+    def making_dir(self) -> Path:
+        """Previews that are being made: of the local store on its file system, as incoming_dir is."""
+        return (self.store_dir or self.state_dir) / "making"
 
     @property
     def offline_after_s(self) -> float:

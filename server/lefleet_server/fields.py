@@ -24,6 +24,8 @@ EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(_storable)]
+Reason = Annotated[str, StringConstraints(max_length=300, pattern=r"\S"), AfterValidator(_storable)]
+"""Why somebody did it; not empty."""
 Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_storable)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Number = Annotated[float, Field(allow_inf_nan=False)]

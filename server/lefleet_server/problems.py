@@ -58,6 +58,13 @@ class NotFound(Problem):
     kind = "not-found"
 
 
+class Gone(Problem):
+    """It was here, and was deleted for good."""
+
+    status = HTTPStatus.GONE
+    kind = "episode-deleted"
+
+
 class Conflict(Problem):
     status = HTTPStatus.CONFLICT
     kind = "conflict"
@@ -71,6 +78,11 @@ class PreconditionFailed(Problem):
 class TooLarge(Problem):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     kind = "too-large"
+
+
+class RangeWrong(Problem):
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    kind = "range-not-satisfiable"
 
 
 class WrongMediaType(Problem):

@@ -21,6 +21,7 @@ from lefleet_agent import credential
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import Rejected, Retryable, Unauthorised, UploadGone
 from lefleet_agent.courier.gate import Gate
+from lefleet_agent.courier.losses import LossCheck
 from lefleet_agent.courier.pace import Pieces
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.liveness import health
@@ -291,6 +292,28 @@ class CuttingProxy:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 end.shutdown(socket.SHUT_RDWR)
         source.close()
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_deleted_episode_leaves_the_robot_too_and_is_never_offered_again(server, enrolled, person, delivered):
+    """Also when its receipt never reached the robot, which then offers it as new."""
+    side = enrolled(server)
+    episode_id = side.record()
+    waiting = side.spool.get(episode_id)
+    counted = Counting()
+    if delivered:
+        assert uploader(side).step()
+    else:
+        assert uploader(side)._send(waiting), "the server has it, and the robot does not know"
+    person.delete(f"/api/v1/episodes/{episode_id}", params={"reason": "a face is in it"}).raise_for_status()
+    with pytest.raises(Retryable, match="was deleted by user:admin"):
+        talk(side).create_upload(waiting.bytes, waiting.sha256, episode_id)
+    assert uploader(side, counted).step() is not delivered
+    assert LossCheck(talk(side), side.spool, lambda _: None).check() == 0
+    kept = side.spool.get(episode_id)
+    assert (kept.state, counted.sent_bytes) == (State.ACKNOWLEDGED, 0)
+    assert [each.episode_id for each in side.spool.free_to_budget(0)] == [episode_id]
+    assert not kept.path.exists()
 
 
 def test_a_code_enrols_once_and_only_its_robot(server, enrolled, server_cli):

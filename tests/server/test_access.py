@@ -53,6 +53,10 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/file",
         f"GET {API}/jobs",
         f"GET {API}/storage",
+        f"GET {API}/holds",
+        f"GET {API}/episodes/{{episode_id}}/previews",
+        f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/video.mp4",
+        f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
@@ -62,6 +66,8 @@ ACCESS = {
         f"PUT {API}/episodes/{{episode_id}}/label",
         f"POST {API}/episodes/{{episode_id}}/analysis",
         f"POST {API}/jobs/retry",
+        f"PUT {API}/episodes/{{episode_id}}/hold",
+        f"PUT {API}/robots/{{robot_id}}/hold",
     ],
     "admin": [
         f"GET {API}/audit",
@@ -74,11 +80,18 @@ ACCESS = {
         f"DELETE {API}/users/{{username}}/sessions/{{session_id}}",
         f"POST {API}/robots/{{robot_id}}/enrolment-code",
         f"DELETE {API}/robots/{{robot_id}}/credential",
+        f"DELETE {API}/episodes/{{episode_id}}",
+        f"DELETE {API}/episodes/{{episode_id}}/hold",
+        f"DELETE {API}/robots/{{robot_id}}/hold",
+        f"GET {API}/retention/rules",
+        f"PUT {API}/retention/rules/{{name}}",
+        f"DELETE {API}/retention/rules/{{name}}",
+        f"GET {API}/retention/plan",
     ],
 }
 NEEDS = {route: need for need, routes in ACCESS.items() for route in routes}
 ROLES = {"viewer": 1, "operator": 2, "admin": 3}
-VALUES = {"index": "0", "session_id": "999999", "token_id": "999999", "sha256": "0" * 64}
+VALUES = {"index": "0", "session_id": "999999", "token_id": "999999", "sha256": "0" * 64, "which": "first"}
 METHODS = {"get", "put", "post", "patch", "delete", "head", "options"}
 
 

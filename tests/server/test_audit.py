@@ -43,7 +43,7 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
     secrets: list[str] = []
     path = episode_file(robot_id="robot-1")
     (await robot.upload(path)).raise_for_status()
-    ids = {"episode": path.stem}
+    ids = {"episode": path.stem, "robot": "robot-1"}
     for method, route, make in steps:
         if route == f"{API}/jobs/retry":
             async with services.db.transaction() as session:
@@ -113,6 +113,22 @@ STEPS = [
         lambda ids: (f"{API}/episodes/{ids['episode']}/analysis", {}),
     ),
     ("POST", f"{API}/jobs/retry", lambda _: (f"{API}/jobs/retry", {"json": {}})),
+    *(
+        (method, f"{API}/{what}s/{{{what}_id}}/hold", lambda ids, p=what, o=options: (f"{API}/{p}s/{ids[p]}/hold", o))
+        for what in ("episode", "robot")
+        for method, options in (("PUT", {"json": {"reason": "a court asks"}}), ("DELETE", {}))
+    ),
+    (
+        "PUT",
+        f"{API}/retention/rules/{{name}}",
+        lambda _: (f"{API}/retention/rules/old", {"json": {"older_than_days": 90}}),
+    ),
+    ("DELETE", f"{API}/retention/rules/{{name}}", lambda _: (f"{API}/retention/rules/old", {})),
+    (
+        "DELETE",
+        f"{API}/episodes/{{episode_id}}",
+        lambda ids: (f"{API}/episodes/{ids['episode']}", {"params": {"reason": "a face is in it"}}),
+    ),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

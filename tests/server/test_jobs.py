@@ -37,7 +37,7 @@ async def run_until_empty(services, settings):
     worker = Worker(settings, services.db, handlers, services.metrics, 2)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(60):
-        while await jobs(services):  # noqa: ASYNC110 - the table says it, no event does
+        while any(job.queue == analysis.QUEUE for job in await jobs(services)):  # noqa: ASYNC110 - the table says it, no event does
             await asyncio.sleep(0.1)
     worker.stop()
     await running

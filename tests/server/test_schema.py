@@ -10,8 +10,11 @@ from lefleet_server.accounts import models as _accounts  # noqa: F401 - fills th
 from lefleet_server.analysis import models as _analysis  # noqa: F401
 from lefleet_server.audit import models as _audit  # noqa: F401
 from lefleet_server.db import Base
+from lefleet_server.deletion import models as _deletion  # noqa: F401
 from lefleet_server.episodes import models as _episodes  # noqa: F401
 from lefleet_server.jobs import models as _jobs  # noqa: F401
+from lefleet_server.previews import models as _previews  # noqa: F401
+from lefleet_server.retention import models as _retention  # noqa: F401
 from lefleet_server.robots import models as _robots  # noqa: F401
 
 

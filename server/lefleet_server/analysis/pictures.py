@@ -20,11 +20,7 @@ def go_over(path: Path, name: str, camera: Camera, ticks_ns: npt.NDArray[np.int6
     """
     lumas: list[float] = []
     shown: list[int] = []
-    for tick, data in _pictures(path, camera):
-        try:
-            picture = _decode(data)
-        except (av.FFmpegError, ValueError) as error:
-            raise FileError(f"observations/images/{name}", f"row {tick} cannot be decoded: {error}"[:300]) from error
+    for tick, picture in decoded(path, name, camera):
         lumas.append(float(_luma(picture).mean()))
         shown.append(tick)
     return {
@@ -32,6 +28,15 @@ def go_over(path: Path, name: str, camera: Camera, ticks_ns: npt.NDArray[np.int6
         "longest_frozen_s": _longest_frozen_s(ticks_ns, shown),
         "luma_median": round(float(np.median(lumas)), 2) if lumas else None,
     }
+
+
+def decoded(path: Path, name: str, camera: Camera) -> Iterator[tuple[int, Any]]:
+    """(tick, picture) for each that differs from the one before. Raises FileError for one that cannot be decoded."""
+    for tick, data in _pictures(path, camera):
+        try:
+            yield tick, _decode(data)
+        except (av.FFmpegError, ValueError) as error:
+            raise FileError(f"observations/images/{name}", f"row {tick} cannot be decoded: {error}"[:300]) from error
 
 
 def _pictures(path: Path, camera: Camera) -> Iterator[tuple[int, bytes]]:

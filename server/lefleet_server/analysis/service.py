@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from lefleet_server import previews
 from lefleet_server.analysis import QUEUE, VERSION
 from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.audit.service import audit
@@ -49,6 +50,9 @@ class Analyser:
             newer = EpisodeAnalysis.version <= added.excluded.version
             changed = added.on_conflict_do_update(index_elements=["episode_id"], set_=values, where=newer)
             await session.execute(changed)
+            if row["state"] == "analysed":
+                wanted = previews.QUEUE, [job.episode_id], previews.VERSION, previews.PRIORITY
+                await queue.enqueue(session, *wanted)
 
         return store
 

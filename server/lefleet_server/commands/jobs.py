@@ -82,15 +82,16 @@ def jobs_enqueue(
     all_older: Annotated[bool, typer.Option("--all-older-than-version", help="All that this version has not seen.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Queue the analysis of episodes that have none of this program's version."""
+    """Queue the analysis and the previews of episodes that have none of this program's version."""
     from lefleet_server.analysis import service
+    from lefleet_server.previews import service as previews
 
     if not all_older:
         fail("--all-older-than-version: is the only choice; give it", status=2)
 
     async def work(db: "Database") -> int:
         async with db.transaction() as session:
-            return await service.enqueue_older(session)
+            return await service.enqueue_older(session) + await previews.enqueue_older(session)
 
     count = with_database(settings_of(config), work)
     show(as_json, {"enqueued": count}, f"{count} jobs are new")

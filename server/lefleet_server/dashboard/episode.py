@@ -1,5 +1,7 @@
 """One episode: its cameras and joints played in step, what it was, and what a person thinks of it."""
 
+import json
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -17,8 +19,12 @@ from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, ou
 from lefleet_server.dashboard.provenance import build_provenance
 from lefleet_server.dashboard.quality_panel import QualityPanel
 from lefleet_server.dashboard.sections import page_for
+from lefleet_server.deletion import holds
 from lefleet_server.episodes import service
 from lefleet_server.episodes.models import Episode
+from lefleet_server.previews import service as previews
+from lefleet_server.previews.models import EpisodePreview
+from lefleet_server.previews.schemas import address
 from lefleet_server.services import Services
 
 LIST = "/episodes"
@@ -68,14 +74,17 @@ def _neighbour(episode_id: str | None, filters: Filters, icon_name: str, title: 
         icon(icon_name)
 
 
-def _build_player(episode: Episode) -> None:
+def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
     base = f"/api/v1/episodes/{quote(episode.id)}"
+    videos = {each.camera: address(each) for each in made if each.kind == "video" and each.sha256}
     box(
         "lf-card",
         tag="lf-player",
         signals=f"{base}/signals",
         frames=f"{base}/frames/{{camera}}/{{tick}}.jpg",
         data_episode=episode.id,
+        # All or none: a camera that plays pictures beside one that plays a video would be out of step.
+        **({"videos": json.dumps(videos)} if videos.keys() >= set(episode.cameras) else {}),
     )
 
 
@@ -90,18 +99,24 @@ def register(services: Services) -> None:
                 neighbours = await queries.neighbours(session, filters, episode)
                 judgement = await queries.last_label(session, episode_id)
                 found = (await analyses.of_episodes(session, [episode_id])).get(episode_id)
+                held = await holds.of_episode(session, episode)
+                made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
+        except problems.Gone as gone:
+            with frame(request, "Episodes"):
+                nothing_here("This episode was deleted", f"{gone.detail[:1].upper()}{gone.detail[1:]}.")
+            return
         except problems.NotFound:
             with frame(request, "Episodes"):
-                text = f"No episode has the id {episode_id}. It may have been deleted."
+                text = f"No episode has the id {episode_id}."
                 nothing_here("There is no such episode", text)
             return
         with frame(request, "Episodes", "player/player.js"):
             quarantined = found is not None and found.state == "quarantined"
             top = EpisodeHead(episode, filters, neighbours, quarantined)
             with box("lf-episode"):
-                _build_player(episode)
+                _build_player(episode, made)
                 with box("lf-side"):
                     may_label = Role(user.role).covers(Role.OPERATOR)
                     LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)
                     QualityPanel(services, request, episode.id, found)
-                    build_provenance(episode)
+                    build_provenance(episode, held)

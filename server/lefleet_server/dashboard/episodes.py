@@ -1,6 +1,6 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from nicegui import ui
@@ -18,6 +18,9 @@ from lefleet_server.dashboard.quality_panel import build_badges
 from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.units import duration, number, repo_name, short_commit
+from lefleet_server.previews import service as previews
+from lefleet_server.previews.models import EpisodePreview
+from lefleet_server.previews.schemas import address
 from lefleet_server.services import Services
 
 PATH = "/episodes"
@@ -54,11 +57,12 @@ class Episodes:
         async with self._services.db.session() as session:
             page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
             found = await analyses.of_episodes(session, [row.id for row in page.rows])
+            made = await previews.of_episodes(session, [row.id for row in page.rows])
         self._new.set_visibility(False)
         self._top = page.rows[0].id if page.rows and not page.has_newer else None
         self._table.clear()
         with self._table:
-            self._build_rows(page, found)
+            self._build_rows(page, found, made)
         self._pager.clear()
         with self._pager:
             self._build_pager(page)
@@ -79,7 +83,12 @@ class Episodes:
     async def _show_newest(self) -> None:
         await self._filter(self._filters.first_page())
 
-    def _build_rows(self, page: EpisodePage, found: Mapping[str, EpisodeAnalysis]) -> None:
+    def _build_rows(
+        self,
+        page: EpisodePage,
+        found: Mapping[str, EpisodeAnalysis],
+        made: Mapping[str, Sequence[EpisodePreview]],
+    ) -> None:
         if not page.rows:
             self._build_empty()
             return
@@ -87,7 +96,7 @@ class Episodes:
             for name, classes in _COLUMNS:
                 Text(name, classes)
         for row in page.rows:
-            build_row(row, self._filters, found.get(row.id))
+            build_row(row, self._filters, found.get(row.id), made.get(row.id, ()))
 
     def _build_empty(self) -> None:
         if self._filters.is_set:
@@ -109,11 +118,13 @@ class Episodes:
             _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
 
 
-def build_row(row: EpisodeRow, filters: Filters, found: EpisodeAnalysis | None) -> None:
+def build_row(
+    row: EpisodeRow, filters: Filters, found: EpisodeAnalysis | None, made: Sequence[EpisodePreview] = ()
+) -> None:
     """One episode as a link to its page, with what a worker found in it."""
     target = filters.first_page().address(f"{PATH}/{row.id}")
     with link(target, "lf-row", data_episode=row.id):
-        _build_thumbnails(row)
+        _build_thumbnails(row, made)
         with box("lf-cell lf-cell-robot"):
             Text(row.robot_id, "lf-cell-main lf-cut")
             Text(row.task or "No task", "lf-cell-sub lf-cut")
@@ -135,12 +146,14 @@ def build_row(row: EpisodeRow, filters: Filters, found: EpisodeAnalysis | None) 
         icon("next").classes("lf-go is-wide")
 
 
-def _build_thumbnails(row: EpisodeRow) -> None:
+def _build_thumbnails(row: EpisodeRow, made: Sequence[EpisodePreview]) -> None:
     with box("lf-thumbs"):
         if not row.frames or not row.cameras:
             return
-        for tick in (0, row.frames - 1):
-            source = f"/api/v1/episodes/{row.id}/frames/{quote(row.cameras[0])}/{tick}.jpg"
+        camera = row.cameras[0]
+        small = {each.kind: address(each) for each in made if each.camera == camera}
+        for kind, tick in (("first", 0), ("last", row.frames - 1)):
+            source = small.get(kind) or f"/api/v1/episodes/{row.id}/frames/{quote(camera)}/{tick}.jpg"
             box(tag="img", src=source, loading="lazy", decoding="async", alt="")
 
 

@@ -1,7 +1,7 @@
 """Compares rows and files both ways. Safe beside running servers: what is young or being uploaded is left alone.
 
-Nothing is deleted. What is wrong goes to `lost+found`; an episode without a file keeps its row, labels and history, and
-its robot is asked for the file again.
+Nothing is deleted but files of deleted episodes. What is wrong goes to `lost+found`; an episode without a file keeps
+its row, labels and history, and its robot is asked for the file again. Previews are made anew.
 """
 
 import hashlib
@@ -16,9 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.config import Settings
 from lefleet_server.db import Database, utc_now
+from lefleet_server.deletion import files, tombstones
 from lefleet_server.episodes.ingest import episode_row
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import Facts, examine
+from lefleet_server.previews.fsck import Previews
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.robots.models import Robot
 from lefleet_server.storage import BlobStore, Found
@@ -37,6 +39,10 @@ class Fault(StrEnum):
     """A file whose name is no digest."""
     FOUND_AGAIN = "found-again"
     """A file that was lost is back, its row still says lost."""
+    PREVIEW = "preview"
+    """A preview without its file, or with another one: work for a job, and nothing lost."""
+    DELETED = "deleted"
+    """The file of an episode that was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class Fsck:
     ) -> None:
         self._settings, self._db, self._blobs = settings, db, blobs
         self._repair, self._deep, self._young_s = repair, deep, young_s
+        self._previews = Previews(db, blobs, repair=repair, deep=deep)
 
     async def findings(self, tell: Callable[[str], None]) -> AsyncIterator[Finding]:
         """Tells each folder that is done. Unavailable when the store cannot be relied on: nothing is judged then."""
@@ -77,9 +84,12 @@ class Fsck:
             raise Unavailable(f"the store: {health}; nothing was compared")
         for folder in FOLDERS:
             # Rows first: one that is added meanwhile has a file that is young.
-            rows = await self._rows(folder)
+            made, rows = await self._previews.rows(folder), await self._rows(folder)
             found = await self._blobs.listed(folder)
-            async for finding in self._compare(rows, found):
+            async for sha256, episode_id in self._previews.compare(made, found):
+                done = "a job makes it again" if self._repair else ""
+                yield Finding(Fault.PREVIEW, sha256, episode_id, done=done, remains=False)
+            async for finding in self._compare(rows, [each for each in found if each.sha256 not in made]):
                 yield finding
             tell(folder)
 
@@ -90,8 +100,8 @@ class Fsck:
             if finding is not None:
                 yield finding
         for row in rows.values():
-            # Listed before it came, or sent again since: asked once more.
-            if await self._blobs.size(row.sha256) is None:
+            # Listed before it came, or sent again since: asked once more. Deleted since: nothing is missing.
+            if await self._blobs.size(row.sha256) is None and await self._still_there(row.id):
                 yield await self._lost(row, Fault.MISSING, None)
 
     async def _file_of(self, row: _Row, file: Found) -> Finding | None:
@@ -125,9 +135,20 @@ class Fsck:
         async with self._db.session() as session:
             if await _is_known(session, sha256):
                 return None
+            deleted = await tombstones.of_bytes(session, sha256)
+        if deleted is not None:
+            return await self._left_over(sha256)
         if not self._repair:
             return Finding(Fault.ORPHAN, sha256)
         return await self._adopt(file, sha256)
+
+    async def _left_over(self, sha256: str) -> Finding:
+        if not self._repair:
+            return Finding(Fault.DELETED, sha256)
+        async with self._db.transaction() as session:
+            await files.look_at(session, [sha256])
+        await files.remove_due(self._db, self._blobs)
+        return Finding(Fault.DELETED, sha256, done="its episode was deleted, now the file is too", remains=False)
 
     async def _adopt(self, file: Found, sha256: str) -> Finding | None:
         """A valid file of a known robot becomes an episode again."""
@@ -181,6 +202,10 @@ class Fsck:
             at = lost_at and func.coalesce(Episode.blob_missing_at, lost_at)
             await session.execute(row.values(blob_missing_at=at))
 
+    async def _still_there(self, episode_id: str) -> bool:
+        async with self._db.session() as session:
+            return await session.get(Episode, episode_id) is not None
+
     async def _rows(self, folder: str) -> dict[str, _Row]:
         columns = (Episode.id, Episode.robot_id, Episode.sha256, Episode.bytes, Episode.blob_missing_at)
         async with self._db.session() as session:
@@ -189,8 +214,7 @@ class Fsck:
 
 
 async def _is_known(session: AsyncSession, sha256: str) -> bool:
-    """Whether an episode or an upload of these bytes is there, also one that came since the rows were read."""
-    for table in (Episode, Upload):
-        if await session.scalar(select(table.id).where(table.sha256 == sha256).limit(1)) is not None:
-            return True
-    return False
+    """Whether anything of these bytes is there, also since the rows were read, or the file is to be looked at."""
+    if await files.is_used(session, sha256) or await files.is_watched(session, sha256):
+        return True
+    return await session.scalar(select(Upload.id).where(Upload.sha256 == sha256).limit(1)) is not None

@@ -13,6 +13,8 @@ from sqlalchemy.sql import ColumnElement
 
 from lefleet_server import analysis
 from lefleet_server.db import utc_now
+from lefleet_server.deletion import files, tombstones
+from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes.incoming import Part, Whole
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import Facts, examine, refused
@@ -83,23 +85,32 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
         ended = delete(Upload).where(Upload.id == upload.id).returning(Upload.id)
         if (await session.execute(ended)).scalar_one_or_none() is None:
             raise NotFound(f"upload {upload.id!r} was ended meanwhile; begin a new one")
-        added = await session.execute(
-            insert(Episode)
-            .values(**episode_row(upload.sha256, upload.length, facts))
-            .on_conflict_do_nothing()
-            .returning(Episode.id)
-        )
-        new = added.scalar_one_or_none() is not None
-        await enqueue(session, analysis.QUEUE, [upload.episode_id] * new, analysis.VERSION)
-        await session.execute(update(Episode).where(Episode.sha256 == upload.sha256).values(blob_missing_at=None))
-        stored = await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
+        await files.lock(session, [upload.sha256])
+        deleted = await tombstones.of_any(session, upload.sha256, upload.episode_id)
+        if deleted is None:
+            new, stored = await _add(session, upload, facts)
+        else:
+            # Deleted since _check: the file that was just published belongs to nothing.
+            await files.look_at(session, [upload.sha256])
     await _give_back(services, upload)
+    if deleted is not None:
+        raise tombstones.refused(deleted, upload.sha256)
     if stored is None:
         # Another file of this episode won the race since _check; this one's blob is an orphan.
         raise _other_bytes(upload.episode_id)
     if new:
         services.metrics.episodes_received.inc()
         log.info("episode stored", episode=upload.episode_id, robot=upload.robot_id, bytes=upload.length)
+
+
+async def _add(session: AsyncSession, upload: Upload, facts: Facts) -> tuple[bool, str | None]:
+    """Whether the episode is new, and the id of the one with these bytes (None: its id is taken by others)."""
+    row = insert(Episode).values(**episode_row(upload.sha256, upload.length, facts))
+    added = await session.execute(row.on_conflict_do_nothing().returning(Episode.id))
+    new = added.scalar_one_or_none() is not None
+    await enqueue(session, analysis.QUEUE, [upload.episode_id] * new, analysis.VERSION)
+    await session.execute(update(Episode).where(Episode.sha256 == upload.sha256).values(blob_missing_at=None))
+    return new, await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
 
 
 async def _give_back(services: Services, upload: Upload) -> None:
@@ -110,19 +121,19 @@ async def _give_back(services: Services, upload: Upload) -> None:
         log.warning("parts of a stored episode stay for now", upload=upload.id, reason=str(error)[:200])
 
 
-async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode:
-    """The robot's own episode with these bytes: the row is the receipt."""
+async def receipt(session: AsyncSession, robot_id: str, sha256: str) -> Episode | DeletedEpisode:
+    """The robot's own episode with these bytes: the row is the receipt, also of one that was deleted since."""
     query = select(Episode).where(Episode.sha256 == sha256, Episode.robot_id == robot_id, _has_blob())
-    found = (await session.scalars(query)).one_or_none()
+    found = (await session.scalars(query)).one_or_none() or await tombstones.of_bytes(session, sha256, robot_id)
     if found is None:
         raise NotFound(f"no episode of {robot_id} with SHA-256 {sha256} is stored")
     return found
 
 
 async def missing(session: AsyncSession, robot_id: str, digests: Sequence[str]) -> list[str]:
-    """Those of the robot's SHA-256s of which no episode is stored, or whose file was lost (fsck)."""
+    """Those of the robot's SHA-256s of which no episode is stored, or whose file was lost (fsck); none deleted."""
     query = select(Episode.sha256).where(Episode.robot_id == robot_id, Episode.sha256.in_(digests), _has_blob())
-    stored = set(await session.scalars(query))
+    stored = set(await session.scalars(query)) | await tombstones.digests(session, robot_id, digests)
     return [digest for digest in digests if digest not in stored]
 
 
@@ -184,6 +195,9 @@ async def _check(services: Services, upload: Upload, whole: Whole) -> Facts:
         raise refused("episode_id", f"the file says {said.episode_id}, announced was {upload.episode_id}")
     async with services.db.session() as session:
         known = await session.get(Episode, upload.episode_id)
+        deleted = await tombstones.of_any(session, upload.sha256, upload.episode_id)
+    if deleted is not None:
+        raise tombstones.refused(deleted, upload.sha256)
     if known is not None and known.sha256 != upload.sha256:
         raise _other_bytes(known.id)
     return facts
@@ -198,6 +212,11 @@ def _other_bytes(episode_id: str) -> Conflict:
 
 
 async def _refuse_stored(session: AsyncSession, robot_id: str, file: Announcement) -> None:
+    deleted = await tombstones.of_any(session, file.sha256, file.episode_id)
+    if deleted is not None and deleted.robot_id == robot_id:
+        raise tombstones.refused(deleted, file.sha256)
+    if deleted is not None:
+        raise refused("robot_id", "the file was another robot's, and is deleted")
     query = select(Episode.robot_id, Episode.blob_missing_at).where(Episode.sha256 == file.sha256)
     owner, lost_at = (await session.execute(query)).one_or_none() or (None, None)
     if owner == robot_id:

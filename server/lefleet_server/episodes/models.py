@@ -19,6 +19,7 @@ class Episode(Base):
         CheckConstraint(f"outcome IN {_OUTCOMES}", name="outcome"),
         CheckConstraint(f"label_outcome IN {_OUTCOMES}", name="label_outcome"),
         Index("ix_episodes_started", "started_at", "id"),
+        Index("ix_episodes_received", "received_at", "id"),
         Index("ix_episodes_robot_started", "robot_id", "started_at", "id"),
         Index("ix_episodes_policy_started", "policy_repo", "started_at", "id"),
         Index("ix_episodes_result_started", "result", "started_at", "id"),

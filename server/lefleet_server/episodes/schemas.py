@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes.models import Episode
 from lefleet_server.fields import Sha256, Text
 
@@ -19,16 +20,23 @@ class Receipt(BaseModel):
     episode_id: str
     bytes: int
     received_wall_ns: int
+    deleted_wall_ns: int | None = Field(None, description="When people deleted it; the robot's copy may go.")
 
     @classmethod
-    def of(cls, episode: Episode) -> Self:
+    def of(cls, episode: Episode | DeletedEpisode) -> Self:
+        deleted = episode if isinstance(episode, DeletedEpisode) else None
         return cls(
             receipt_id=episode.receipt_id,
             sha256=episode.sha256,
-            episode_id=episode.id,
+            episode_id=episode.episode_id if isinstance(episode, DeletedEpisode) else episode.id,
             bytes=episode.bytes,
-            received_wall_ns=int(episode.received_at.timestamp() * 1_000_000) * 1000,
+            received_wall_ns=_wall_ns(episode.received_at),
+            deleted_wall_ns=_wall_ns(deleted.deleted_at) if deleted else None,
         )
+
+
+def _wall_ns(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000) * 1000
 
 
 MAX_DIGESTS = 1000

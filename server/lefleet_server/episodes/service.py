@@ -14,6 +14,8 @@ from lefleet_server.accounts.models import User
 from lefleet_server.analysis import FlagName
 from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.audit.service import audit
+from lefleet_server.deletion import tombstones
+from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes import validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
@@ -77,9 +79,11 @@ async def policies(session: AsyncSession) -> Sequence[str]:
 
 
 async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
+    """Raises Gone for a deleted one, NotFound for one that never was."""
     found = await session.get(Episode, episode_id)
     if found is None:
-        raise NotFound(f"no episode {episode_id!r}")
+        deleted = await session.get(DeletedEpisode, episode_id)
+        raise tombstones.gone(deleted) if deleted else NotFound(f"no episode {episode_id!r}")
     return found
 
 

@@ -30,8 +30,15 @@ def build(settings: Settings, db: Database, instance: str) -> Place:
     return Place(RemoteBlobs(bucket, scratch, instance), RemoteIncoming(bucket, db, scratch))
 
 
+def making(settings: Settings) -> Scratch:
+    """Where files are made that the store then takes in."""
+    return Scratch(settings.making_dir, settings.scratch_bytes, settings.min_free_bytes)
+
+
 def prepare(settings: Settings) -> None:
     """Makes the folders, and removes the copies that a killed process left. Blocks."""
+    settings.making_dir.mkdir(parents=True, exist_ok=True)
+    making(settings).clean()
     if settings.store_dir is None:
         settings.scratch_dir.mkdir(parents=True, exist_ok=True)
         Scratch(settings.scratch_dir, settings.scratch_bytes, settings.min_free_bytes).clean()

@@ -4,7 +4,7 @@ An attempt belongs to whoever holds its claim. Every step after the claim names 
 a result is stored in the same transaction as `complete`, so it counts once or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -63,11 +63,14 @@ async def enqueue(session: AsyncSession, queue: str, episodes: Sequence[str], ve
     return len(added.all())
 
 
-async def claim(session: AsyncSession, claim: str, worker: str) -> Claimed | None:
-    """The next due job, now this worker's alone; None when there is none."""
+async def claim(
+    session: AsyncSession, claim: str, worker: str, queues: Collection[str] | None = None
+) -> Claimed | None:
+    """The next due job (of these queues), now this worker's alone; None when there is none."""
+    mine = [] if queues is None else [Job.queue.in_(queues)]
     due = (
         select(Job.id)
-        .where(Job.state == "queued", Job.run_after <= func.now())
+        .where(Job.state == "queued", Job.run_after <= func.now(), *mine)
         .order_by(Job.priority, Job.run_after, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -26,9 +26,14 @@ type Store = Callable[[AsyncSession], Awaitable[None]]
 """Writes a result inside the transaction that ends the job."""
 type Handler = Callable[[Claimed], Awaitable[Store]]
 
+
+class StaleResultError(Exception):
+    """Raised by a Store: what it would tell of is there no more, or the store does not say. The job is done again."""
+
+
 _LOOK_S = 5.0
 """Between looks at the queue when nothing is heard: a notification is lost with its connection."""
-_OWN_FAULTS = (DataError, IntegrityError, ProgrammingError)
+_OWN_FAULTS = (DataError, IntegrityError, ProgrammingError, StaleResultError)
 """Asking again would fail again: the result is wrong, not the database away."""
 
 
@@ -72,7 +77,8 @@ class Worker:
             claim = uuid.uuid4().hex
             try:
                 async with self.db.transaction() as session:
-                    job = await queue.claim(session, claim, self.name)
+                    # Only what this release knows: while a fleet is updated, others have newer queues.
+                    job = await queue.claim(session, claim, self.name, self.handlers.keys())
             except FAILURES as error:
                 await self._database_away("claim", error)
                 continue

@@ -6,11 +6,14 @@ from lefleet_server.accounts import models as _accounts
 from lefleet_server.analysis import models as _analysis
 from lefleet_server.audit import models as _audit
 from lefleet_server.db import Base
+from lefleet_server.deletion import models as _deletion
 from lefleet_server.episodes import models as _episodes
 from lefleet_server.jobs import models as _jobs
+from lefleet_server.previews import models as _previews
+from lefleet_server.retention import models as _retention
 from lefleet_server.robots import models as _robots
 
-MODELS = (_accounts, _analysis, _audit, _episodes, _jobs, _robots)
+MODELS = (_accounts, _analysis, _audit, _deletion, _episodes, _jobs, _previews, _retention, _robots)
 """Imported so that every table is in the metadata."""
 
 context.configure(

@@ -62,6 +62,9 @@ class BlobStore(Protocol):
     async def take_back(self, name: str) -> None:
         """Undoes `set_aside`."""
 
+    async def remove(self, sha256: str) -> None:
+        """Removes the file durably; one that is not there is no failure."""
+
     async def check(self) -> str:
         """`ok`, or what is wrong with the store now, by writing to it."""
 

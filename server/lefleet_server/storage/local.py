@@ -59,6 +59,9 @@ class LocalBlobs:
     async def take_back(self, name: str) -> None:
         await in_thread(_move, self._lost / name, self.root / name)
 
+    async def remove(self, sha256: str) -> None:
+        await in_thread(_remove, self.path(sha256))
+
     async def check(self) -> str:
         return await in_thread(writable, self.root)
 
@@ -110,6 +113,14 @@ def _move(path: Path, target: Path) -> None:
     _make_folders(target.parent)
     path.replace(target)
     fsync_folder(target.parent)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    fsync_folder(path.parent)
 
 
 def _size(path: Path) -> int | None:

@@ -64,6 +64,9 @@ class RemoteBlobs:
     async def take_back(self, name: str) -> None:
         await self._bucket.move(_LOST + name, _BLOBS + name)
 
+    async def remove(self, sha256: str) -> None:
+        await self._bucket.remove([_BLOBS + key(sha256)])
+
     async def check(self) -> str:
         return await self._health.get("store")
 

@@ -1,7 +1,7 @@
 // Fetches an episode's pictures ahead of the place being watched, each one once, and keeps decoded those nearby.
 
 const PARALLEL = 4; // a browser opens 6 connections to one HTTP/1.1 host; the page's other requests need some
-const AHEAD = 300; // ticks: ten seconds at 30 Hz, so that opening an episode does not cost the server all of it
+export const AHEAD = 300; // ticks: ten seconds at 30 Hz, so that opening an episode does not cost the server all of it
 const BEHIND = 30;
 const DECODED_AHEAD = 20; // pictures per camera
 const KEPT_BYTES = 256 * 1024 * 1024; // compressed
@@ -37,6 +37,7 @@ export class Frames {
     this.bytes = 0;
     this.missing = 0;
     this.closed = false;
+    this.ahead = AHEAD;
   }
 
   /** The decoded pictures of all cameras at `tick`, or null while one of them is on its way. */
@@ -45,7 +46,7 @@ export class Frames {
     return pictures.every((picture) => picture !== undefined && !(picture instanceof Promise)) ? pictures : null;
   }
 
-  /** Says where the viewer is; what lies ahead is fetched and decoded first. */
+  /** Says where the viewer is; what lies ahead (`ahead` ticks) is fetched and decoded first. */
   move(tick) {
     this.place = tick;
     for (const track of this.tracks) this.decodeAround(track);
@@ -77,7 +78,7 @@ export class Frames {
   wanted(track) {
     const here = track.first[this.place];
     const free = (first) => !track.blobs.has(first) && (track.tries.get(first) ?? 0) < TRIES;
-    const ahead = track.unique.find((first) => first >= here && first < here + AHEAD && free(first));
+    const ahead = track.unique.find((first) => first >= here && first < here + this.ahead && free(first));
     if (ahead !== undefined) return { track, first: ahead, distance: ahead - here };
     const behind = track.unique.findLast((first) => first < here && first >= here - BEHIND && free(first));
     return behind === undefined ? null : { track, first: behind, distance: this.ticks + here - behind };

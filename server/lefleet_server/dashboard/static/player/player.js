@@ -1,12 +1,16 @@
-// <lf-player signals frames>: an episode's cameras playing in step with plots of its joints.
-// `signals` is the address of the columns, `frames` the address of the pictures, with {camera} and {tick} in it.
+// <lf-player signals frames [videos]>: an episode's cameras playing in step with plots of its joints.
+// `signals` is the address of the columns, `frames` the address of the pictures, with {camera} and {tick} in it,
+// `videos` JSON of {camera: address}: while it plays they are shown (data-by="video"), else the tick's own pictures.
 // data-state says loading | paused | playing | buffering | error, data-tick the tick on show: tests and CSS read both.
 
 import { Clock } from "./clock.js";
-import { Frames } from "./frames.js";
+import { AHEAD, Frames } from "./frames.js";
 import { Plots } from "./plots.js";
 import { readSignals } from "./signals.js";
 import { Transport } from "./transport.js";
+import { Videos } from "./videos.js";
+
+const AHEAD_OF_VIDEO = 20; // ticks whose pictures are fetched beside a video: where the viewer may stop next
 
 class Player extends HTMLElement {
   connectedCallback() {
@@ -21,6 +25,7 @@ class Player extends HTMLElement {
   disconnectedCallback() {
     cancelAnimationFrame(this.request);
     document.removeEventListener("keydown", this.onKey);
+    this.videos?.close();
     this.frames?.close();
     this.plots?.close();
   }
@@ -42,6 +47,7 @@ class Player extends HTMLElement {
     const address = this.getAttribute("frames");
     const url = (camera, tick) => address.replace("{camera}", encodeURIComponent(camera)).replace("{tick}", tick);
     this.frames = new Frames(cameras, seqs, times.length, url, () => (this.stale = true));
+    if (this.hasAttribute("videos")) this.buildVideos(cameras);
     this.onKey = (event) => this.transport.key(event);
     document.addEventListener("keydown", this.onKey);
     this.stale = true;
@@ -66,6 +72,13 @@ class Player extends HTMLElement {
     this.append(row);
   }
 
+  buildVideos(cameras) {
+    const urls = JSON.parse(this.getAttribute("videos"));
+    this.videos = new Videos(cameras.map((camera) => urls[camera]));
+    this.videos.elements.forEach((video, i) => this.canvases[i].after(video));
+    this.frames.ahead = AHEAD_OF_VIDEO;
+  }
+
   buildPlots(times, joints) {
     const section = Object.assign(document.createElement("div"), { className: "lf-plots" });
     section.innerHTML =
@@ -80,13 +93,28 @@ class Player extends HTMLElement {
   /** One turn per screen frame: move the clock, show what belongs to it, or hold it while pictures are missing. */
   turn(ms) {
     this.request = requestAnimationFrame((next) => this.turn(next));
-    this.clock.advance(ms, this.held);
+    const byVideo = this.clock.playing && this.videos?.usable;
+    if (byVideo) this.held = !this.videos.follow(this.clock);
+    else this.videos?.pause();
+    if (this.videos && !this.videos.usable) this.frames.ahead = AHEAD;
+    this.clock.advance(ms, this.held || byVideo);
     const { tick, seconds } = this.clock;
+    if (byVideo) return this.showVideo(tick, seconds);
     if (tick !== this.wanted) this.frames.move((this.wanted = tick));
     if (seconds !== this.shownSeconds) this.plots.show((this.shownSeconds = seconds), tick);
     if (tick !== this.shown || this.stale) this.showPictures(tick);
     this.held = this.shown !== tick;
+    if (!this.held) this.dataset.by = "pictures"; // until then the video's last picture stays
     this.dataset.state = this.held ? "buffering" : this.clock.playing ? "playing" : "paused";
+    this.transport.show(this.frames);
+  }
+
+  showVideo(tick, seconds) {
+    if (seconds !== this.shownSeconds) this.plots.show((this.shownSeconds = seconds), tick);
+    this.shown = this.wanted = null; // the tick's own pictures are asked for when it stops
+    this.dataset.tick = String(tick);
+    if (!this.held) this.dataset.by = "video";
+    this.dataset.state = this.held ? "buffering" : this.clock.playing ? "playing" : "buffering";
     this.transport.show(this.frames);
   }
 

@@ -1,0 +1,59 @@
+"""The nightly run: by one worker of all, once a day, taken over from one that died."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+from sqlalchemy import func, update
+from sqlalchemy.dialects.postgresql import insert
+
+from lefleet_server.config import Settings
+from lefleet_server.db import Database
+from lefleet_server.retention import service
+from lefleet_server.retention.models import RetentionRun
+from lefleet_server.retention.service import Report
+
+log = structlog.get_logger()
+
+ACTOR = "retention"
+_SILENT = timedelta(minutes=10)
+_BEAT_S = 5.0
+
+
+async def run(db: Database, settings: Settings, worker: str, now: datetime) -> Report | None:
+    """Today's run (UTC), when it is due and nobody has done it or is at it; None otherwise."""
+    hour = settings.retention_hour_utc
+    if hour is None or now.astimezone(UTC).hour < hour:
+        return None
+    day = now.astimezone(UTC).date()
+    if not await _claim(db, day, worker):
+        return None
+    beat_at = now
+
+    async def told(report: Report) -> None:
+        nonlocal beat_at
+        if (datetime.now(UTC) - beat_at).total_seconds() > _BEAT_S:
+            beat_at = datetime.now(UTC)
+            await _note(db, day, worker, report, ended=False)
+
+    report = await service.apply(db, settings, ACTOR, told=told)
+    await _note(db, day, worker, report, ended=True)
+    log.info("retention ran", episodes=report.total.episodes, bytes=report.total.bytes, held=report.held.episodes)
+    return report
+
+
+async def _claim(db: Database, day: date, worker: str) -> bool:
+    row = insert(RetentionRun).values(day=day, worker=worker)
+    silent = RetentionRun.ended_at.is_(None) & (RetentionRun.beat_at < func.now() - _SILENT)
+    took = row.on_conflict_do_update(
+        index_elements=["day"], set_={"worker": worker, "beat_at": func.now()}, where=silent
+    )
+    async with db.transaction() as session:
+        return (await session.execute(took.returning(RetentionRun.day))).one_or_none() is not None
+
+
+async def _note(db: Database, day: date, worker: str, report: Report, *, ended: bool) -> None:
+    values = {"beat_at": func.now(), "episodes": report.total.episodes, "bytes": report.total.bytes}
+    mine = RetentionRun.day == day, RetentionRun.worker == worker
+    async with db.transaction() as session:
+        done = {"ended_at": func.now()} if ended else {}
+        await session.execute(update(RetentionRun).where(*mine).values(**values, **done))

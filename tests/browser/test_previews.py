@@ -1,0 +1,189 @@
+"""Previews on the dashboard: the video plays in step with the plots, the exact pictures show where it stands."""
+
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+
+import drawn_episode
+import pytest
+from drawn_episode import Drawing
+
+from lefleet_server.deletion import holds, service
+
+READY = "lf-player[data-state=paused]"
+SQUARES = """([video, bits, size]) => {
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width: video.videoWidth, height: video.videoHeight });
+    const pixels = canvas.getContext("2d");
+    pixels.drawImage(video, 0, 0);
+    let number = 0;
+    for (let bit = 0; bit < bits; bit++) {
+        if (pixels.getImageData((bit + 0.5) * size, size / 2, 1, 1).data[0] > 127) number += 1 << bit;
+    }
+    return number;
+}"""
+
+
+@pytest.fixture(scope="module")
+def made(serve, tmp_path_factory, wait_for_previews):
+    """A server whose one episode (300 ticks at 30 Hz, a picture every third) has its previews."""
+    server = serve("previews")
+    robot = server.enrol("robot-1")
+    drawing = Drawing("robot-1", time.time_ns() - 60 * 10**9, ticks=300)
+    robot.upload(drawn_episode.write(tmp_path_factory.mktemp("drawn"), drawing))
+    robot.close()
+    wait_for_previews(server, drawing.episode_id)
+    return server, drawing
+
+
+@pytest.fixture(scope="module")
+def wait_for_previews(postgres):
+    """Runs a worker until the episode has them."""
+    import asyncpg
+
+    async def count(server, episode_id):
+        connection = await asyncpg.connect(server.settings["database_url"])
+        try:
+            query = "SELECT count(*) FROM episode_previews WHERE episode_id = $1 AND sha256 IS NOT NULL"
+            return await connection.fetchval(query, episode_id)
+        finally:
+            await connection.close()
+
+    def wait(server, episode_id):
+        from conftest import on_a_thread
+
+        command = [sys.executable, "-m", "lefleet_server", "worker", "--config", str(server.config)]
+        worker = subprocess.Popen(command)
+        try:
+            deadline = time.monotonic() + 120
+            while on_a_thread(count(server, episode_id)) < 6:
+                assert worker.poll() is None and time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            worker.terminate()
+            worker.wait(30)
+
+    return wait
+
+
+@pytest.fixture
+async def viewer(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+    viewer.fetched = []
+    viewer.page.on("request", lambda request: viewer.fetched.append(request.url))
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    await viewer.page.wait_for_selector(READY)
+    return viewer
+
+
+async def seen(viewer) -> dict:
+    """Of one moment: the tick that the plots show, and each video's time and number."""
+    return await viewer.page.evaluate(
+        f"""() => {{
+            const player = document.querySelector("lf-player");
+            const number = {SQUARES};
+            const videos = [...player.querySelectorAll("video")];
+            return {{
+                by: player.dataset.by, state: player.dataset.state, tick: Number(player.dataset.tick),
+                times: videos.map((video) => video.currentTime),
+                numbers: videos.map((video) => number([video, {drawn_episode.BITS}, {drawn_episode.SQUARE_PX}])),
+            }};
+        }}"""
+    )
+
+
+async def test_the_video_plays_in_step_with_the_plots_and_fetches_no_pictures(viewer, made):
+    _, drawing = made
+    page = viewer.page
+    before = sum("/frames/" in url for url in viewer.fetched)
+    assert before <= 2 * 8, "beside a video only the pictures nearby are fetched"
+    await page.keyboard.press("Space")
+    await page.wait_for_selector("lf-player[data-by=video][data-state=playing]")
+    looks = []
+    while not looks or looks[-1]["tick"] < drawing.ticks - 30:
+        looks.append(await seen(viewer))
+        assert looks[-1]["state"] in {"playing", "buffering"}, json.dumps(looks[-1])
+        await page.wait_for_timeout(150)
+    await viewer.shot("episode-video")
+    playing = [look for look in looks if look["state"] == "playing"]
+    assert len({look["tick"] for look in playing}) > 5
+    for look in playing:
+        expected = 1 + look["tick"] // drawing.camera_every
+        # The compositor may be a screen frame ahead of the page's clock, or behind.
+        assert all(abs(number - expected) <= 1 for number in look["numbers"]), look
+        assert abs(look["times"][0] - look["times"][1]) < 0.2
+    await page.wait_for_selector(READY)
+    assert await page.get_attribute("lf-player", "data-tick") == str(drawing.ticks - 1)
+    assert await page.get_attribute("lf-player", "data-by") == "pictures"
+    last = await viewer.shown_number("lf-player canvas[data-camera=front]")
+    assert last == (drawing.ticks - 1) // drawing.camera_every + 1
+    assert sum("/frames/" in url for url in viewer.fetched) < 2 * drawing.ticks // drawing.camera_every / 2
+
+
+async def test_where_it_is_stopped_the_exact_picture_is_shown_and_it_goes_on_from_where_it_is_sent(viewer, made):
+    _, drawing = made
+    page = viewer.page
+    await page.eval_on_selector(
+        "lf-player input[type=range]",
+        "(slider) => { slider.value = 200; slider.dispatchEvent(new Event('input')); }",
+    )
+    await page.wait_for_selector("lf-player[data-tick='200'][data-state=paused]")
+    assert await viewer.shown_number("lf-player canvas[data-camera=wrist]") == 1 + 200 // drawing.camera_every
+    await page.keyboard.press("Space")
+    await page.wait_for_selector("lf-player[data-by=video][data-state=playing]")
+    await page.wait_for_function("document.querySelector('lf-player').dataset.tick >= 210")
+    await page.keyboard.press("Space")
+    await page.wait_for_selector("lf-player[data-by=pictures][data-state=paused]")
+    tick = int(await page.get_attribute("lf-player", "data-tick"))
+    assert 210 <= tick < 290
+    for camera in ("front", "wrist"):
+        shown = await viewer.shown_number(f"lf-player canvas[data-camera={camera}]")
+        assert shown == 1 + tick // drawing.camera_every
+
+
+async def test_a_video_that_cannot_be_had_leaves_the_pictures_playing(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+    await viewer.page.route("**/video.mp4*", lambda route: route.fulfill(status=404, body=""))
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    await viewer.page.wait_for_selector(READY)
+    await viewer.page.keyboard.press("Space")
+    await viewer.page.wait_for_function("document.querySelector('lf-player').dataset.tick >= 20")
+    assert await viewer.page.get_attribute("lf-player", "data-by") == "pictures"
+    viewer.errors.clear()  # the browser tells of the 404 in its console
+
+
+async def test_the_list_shows_the_small_pictures(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+    fetched = []
+    viewer.page.on("response", lambda answer: fetched.append((answer.url, answer.status)))
+    await viewer.open("/episodes")
+    row = viewer.page.locator(f"a.lf-row[data-episode='{drawing.episode_id}']")
+    for number, kind in enumerate(("first", "last")):
+        image = row.locator(".lf-thumbs img").nth(number)
+        assert f"/previews/front/{kind}.jpg?v=" in await image.get_attribute("src")
+    await viewer.page.wait_for_function(
+        "[...document.querySelectorAll('.lf-thumbs img')].every((image) => image.naturalWidth === 320)"
+    )
+    assert {status for url, status in fetched if "/previews/" in url} == {200}
+    assert not [url for url, _ in fetched if "/frames/" in url]
+    await viewer.shot("episodes-thumbnails")
+
+
+async def test_a_hold_is_shown_and_a_deleted_episode_says_who_deleted_it_and_why(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+    server._do(partial(holds.place_on_robot, robot_id="robot-1", actor="user:ada", reason="A court asks"))
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    assert "A court asks (all of this robot, ada)" in await viewer.page.inner_text(".lf-provenance")
+    server._do(partial(holds.release_robot, robot_id="robot-1", actor="user:ada"))
+    gone = partial(service.delete_episode, episode_id=drawing.episode_id, actor="user:ada", reason="a face", grace_s=0)
+    server._do(gone)
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    text = await viewer.page.inner_text(".lf-empty")
+    assert "This episode was deleted" in text and "by user:ada" in text and "a face" in text
+    await viewer.shot("episode-deleted")
