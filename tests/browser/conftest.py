@@ -37,7 +37,7 @@ EPISODES = 23
 _START_S = 60
 _FLAGS = [
     "--no-sandbox",  # tests may run as root, where Chromium has none
-    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL by the processor: the robot's page draws its arm
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
@@ -92,7 +92,7 @@ class Server:
         self._process.wait(20)
 
     def add_people(self) -> None:
-        for username, role in (("ada", Role.OPERATOR), ("vic", Role.VIEWER)):
+        for username, role in (("ada", Role.OPERATOR), ("vic", Role.VIEWER), ("boss", Role.ADMIN)):
             self._do(partial(accounts.put_user, username=username, role=role, password=PASSWORD, actor="test"))
 
     def login_link(self, username: str) -> str:

@@ -40,6 +40,8 @@ class Report:
             "loop": control.get("loop"),
             "episode_id": control.get("episode_id"),
             "task": control.get("task", ""),
+            "calibration_fingerprint": control.get("calibration_fingerprint", ""),
+            "joints": control.get("joints"),
             "cameras": sorted(path.stem for path in self._run.glob("preview/*.jpg")),
             "spool": spool,
             "disk": self._disk(),

@@ -4,7 +4,8 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from lefleet_server.dashboard import assets, episode, episodes, errors, fleet, login
+from lefleet_server.dashboard import assets, episode, episodes, errors, fleet, login, robot
+from lefleet_server.dashboard.fleet_feed import FleetFeed
 from lefleet_server.dashboard.guard import LoginRequired
 from lefleet_server.dashboard.headers import ContentPolicy
 from lefleet_server.services import Services
@@ -18,7 +19,10 @@ def mount(app: FastAPI, services: Services) -> None:
     assets.serve()
     login.register()
     errors.register()
-    for module in (fleet, episodes, episode):
+    feed = FleetFeed(services)  # one for all pages: the fleet is read once
+    fleet.register(services, feed)
+    robot.register(services, feed)
+    for module in (episodes, episode):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
     nicegui_app.add_middleware(ContentPolicy)

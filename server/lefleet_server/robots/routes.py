@@ -51,7 +51,7 @@ async def heartbeat(body: Heartbeat, robot: CurrentRobot, services: ServicesDep)
         await service.store_heartbeat(session, robot.id, body.state, body.episode_id, said, body.metrics)
     return HeartbeatAnswer(
         server_wall_ns=time.time_ns(),
-        interval_s=services.settings.heartbeat_interval_s,
+        interval_s=await services.watches.interval_s(robot.id),
         instance=services.instance,
     )
 
