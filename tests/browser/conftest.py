@@ -99,9 +99,9 @@ class Server:
         code = self._do(partial(accounts.create_login_code, username=username, ttl_s=60, actor="test"))
         return f"{self.url}/login?code={code}"
 
-    def enrol(self, robot_id: str) -> RobotClient:
+    def enrol(self, robot_id: str, site: str = "") -> RobotClient:
         code = self._do(
-            partial(robots.create_enrolment_code, robot_id=robot_id, site="", ttl_s=60, actor="test"),
+            partial(robots.create_enrolment_code, robot_id=robot_id, site=site, ttl_s=60, actor="test"),
         )
         return RobotClient.enrol(self.url, robot_id, code)
 

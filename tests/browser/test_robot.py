@@ -60,17 +60,18 @@ async def drawn(canvas) -> bytes:
     return await canvas.screenshot()
 
 
-async def test_a_robot_that_is_looked_at_is_asked_to_tell_more_often(fleet, look):
-    viewer = await look(fleet.url)
-    robot = fleet.robots["robot-2"]
+async def test_a_robot_that_is_looked_at_is_asked_to_tell_more_often(serve, look):
+    server = serve("watched")
+    robot, other = server.enrol("robot-1"), server.enrol("robot-2")
+    viewer = await look(server.url)
     assert robot.heartbeat()["interval_s"] == 2
-    await viewer.open("/robots/robot-2")
+    await viewer.open(PATH)
     for _ in range(100):
         if (interval_s := robot.heartbeat()["interval_s"]) < 2:
             break
         await asyncio.sleep(0.1)
     assert interval_s == 1
-    assert fleet.robots["robot-1"].heartbeat()["interval_s"] == 2
+    assert other.heartbeat()["interval_s"] == 2
 
 
 async def test_its_past_names_episodes_changes_and_who_stopped_it(serve, look):

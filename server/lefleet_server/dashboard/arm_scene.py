@@ -12,21 +12,24 @@ from lefleet_server.dashboard.parts import Text, box, set_attribute
 _BETWEEN = "Joints are told while an episode runs."
 _UNKNOWN = "Only an SO-101's kinematics are known here."
 _LINK, _JAW, _JOINT, _BASE = "#8b85ff", "#f2b455", "#3a4250", "#6c7684"
+_GROUND, _FLOOR = {True: "#07090c", False: "#e6e9ee"}, {True: "#323a46", False: "#b4bcc8"}
+"""By whether the page is dark."""
 
 
 class ArmScene:
     """Built once, moved when the joints are told. Shows nothing but a sentence until then, or for another arm."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dark: bool) -> None:
         self._shown: Mapping[str, float] | None = None
         with box("lf-arm") as self._place:
             self._said = Text("", "lf-muted lf-arm-said")
-            with ui.scene(width=480, height=340, grid=(1, 20), background_color="#00000000", fps=10) as scene:
+            with ui.scene(width=480, height=340, grid=False, background_color=_GROUND[dark], fps=10) as scene:
                 self._scene: Scene = scene
                 self._frames: dict[str, Group] = {}
+                self._build_floor(_FLOOR[dark])
                 self._build("base")
             scene.classes("lf-arm-scene")
-            scene.move_camera(x=0.5, y=-0.5, z=0.42, look_at_x=0.14, look_at_y=0, look_at_z=0.1, duration=0)
+            scene.move_camera(x=0.36, y=-0.42, z=0.3, look_at_x=0.12, look_at_y=0, look_at_z=0.09, duration=0)
 
     def show(self, joints: Mapping[str, list[str] | list[float]] | None) -> None:
         """`joints`: names, units and values, as in a heartbeat."""
@@ -39,6 +42,13 @@ class ArmScene:
             for joint in pose.JOINTS:
                 self._frames[joint.name].rotate_R(pose.rotation(joint, angles[joint.name]))
             self._shown = angles
+
+    def _build_floor(self, color: str) -> None:
+        """Lines 10 cm apart, as far as the arm reaches."""
+        reach = [number / 10 for number in range(-4, 5)]
+        for at in reach:
+            ui.scene.line([at, reach[0], 0], [at, reach[-1], 0]).material(color)
+            ui.scene.line([reach[0], at, 0], [reach[-1], at, 0]).material(color)
 
     def _build(self, name: str) -> None:
         for limb in pose.LIMBS:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from lefleet_server.dashboard import robot_queries
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed
-from lefleet_server.dashboard.frame import frame
+from lefleet_server.dashboard.frame import frame, is_dark
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import box
 from lefleet_server.dashboard.robot_history import Calibrations, Episodes, Events, Notes
@@ -40,7 +40,7 @@ class RobotPage:
         head = RobotHead(robot, Stopper(services, request, user_on(request), self._changed))
         with box("lf-robot-page"):
             with box("lf-robot-main"):
-                cameras, joints, motors = Cameras(robot.id), Joints(), Motors()
+                cameras, joints, motors = Cameras(robot.id), Joints(dark=is_dark(request)), Motors()
                 self._episodes, self._events = Episodes(robot.id), Events()
             with box("lf-side"):
                 numbers = Numbers()

@@ -76,12 +76,12 @@ class Cameras:
 class Joints:
     """The arm's posture, and each joint as a number and a bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dark: bool) -> None:
         self._rows: dict[str, tuple[Text, ui.element]] = {}
         with box("lf-card lf-panel lf-joints", tag="section"):
             Text("Joints", tag="h2")
             with box("lf-joints-both"):
-                self._scene = ArmScene()
+                self._scene = ArmScene(dark=dark)
                 self._list = box("lf-joints-list")
 
     def show(self, robot: RobotState) -> None:

@@ -108,4 +108,6 @@ def _change(change: RobotChange) -> Event:
 
 
 def _entry(entry: AuditEntry) -> Event:
-    return Event(entry.at, _ACTIONS.get(entry.action, entry.action), "", entry.actor.removeprefix("user:"))
+    return Event(
+        entry.at, _ACTIONS.get(entry.action, entry.action), "", entry.actor.removeprefix("user:").removeprefix("robot:")
+    )
