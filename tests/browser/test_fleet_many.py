@@ -185,7 +185,7 @@ async def test_the_keyboard_does_it_too_and_lists_itself(table):
     await press("a")
     assert "10 selected" in await page.inner_text(".lf-chosen")
     await press("?")
-    assert "Only robots to see to" in await page.inner_text("dialog")
+    assert "Only robots that need attention" in await page.inner_text("dialog")
     await viewer.shot("desk-fleet-keys")
     await press("Escape")
     await press("c")

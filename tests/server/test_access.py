@@ -45,6 +45,8 @@ ACCESS = {
         f"GET {API}/robots",
         f"GET {API}/robots/{{robot_id}}",
         f"GET {API}/robots/{{robot_id}}/cameras/{{name}}.jpg",
+        f"GET {API}/robots/{{robot_id}}/notes",
+        f"GET {API}/robots/{{robot_id}}/changes",
         f"GET {API}/episodes",
         f"GET {API}/episodes/{{episode_id}}",
         f"GET {API}/episodes/{{episode_id}}/frames/{{camera}}/{{index}}.jpg",
@@ -56,6 +58,7 @@ ACCESS = {
         f"PUT {API}/robots/{{robot_id}}/estop",
         f"DELETE {API}/robots/{{robot_id}}/estop",
         f"PUT {API}/estop",
+        f"PUT {API}/robots/{{robot_id}}/notes",
         f"PUT {API}/episodes/{{episode_id}}/label",
     ],
     "admin": [

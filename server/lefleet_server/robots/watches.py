@@ -36,6 +36,11 @@ class Watches:
         look = insert(RobotWatch).values(robot_id=robot_id, until=until)
         async with self._db.transaction() as session:
             await session.execute(look.on_conflict_do_update(index_elements=["robot_id"], set_={"until": until}))
+        self.forget()
+
+    def forget(self) -> None:
+        """Look anew at the next heartbeat."""
+        self._watched.forget()
 
     async def _load(self, _: None) -> frozenset[str]:
         query = select(RobotWatch.robot_id).where(RobotWatch.until > func.now())

@@ -24,7 +24,7 @@ DECLARE
     state_before text := CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END;
 BEGIN
     INSERT INTO robot_changes (robot_id, what, old, new)
-    SELECT NEW.robot_id, said.what, said.old, said.new
+    SELECT NEW.robot_id, said.what, coalesce(nullif(said.old, ''), known.new), said.new
     FROM (VALUES
         ('calibration', before->>'calibration_fingerprint', NEW.heartbeat->>'calibration_fingerprint'),
         ('agent', before->>'agent_version', NEW.heartbeat->>'agent_version'),
@@ -33,11 +33,12 @@ BEGIN
         ('state', CASE WHEN state_before = ANY (ordinary) THEN 'running' ELSE state_before END,
                   CASE WHEN NEW.state = ANY (ordinary) THEN 'running' ELSE NEW.state END)
     ) AS said (what, old, new)
-    WHERE coalesce(said.new, '') <> ''
-      -- What the robot said last of it, not what the row holds: a heartbeat without it (control down) is no change.
-      AND said.new IS DISTINCT FROM coalesce(nullif(said.old, ''), (
-          SELECT c.new FROM robot_changes c
-          WHERE c.robot_id = NEW.robot_id AND c.what = said.what ORDER BY c.id DESC LIMIT 1));
+    -- What was noted last: a heartbeat that leaves something out (control is down) is no change, nor is its return.
+    LEFT JOIN LATERAL (
+        SELECT c.new FROM robot_changes c
+        WHERE c.robot_id = NEW.robot_id AND c.what = said.what ORDER BY c.id DESC LIMIT 1
+    ) AS known ON coalesce(said.old, '') = ''
+    WHERE coalesce(said.new, '') <> '' AND said.new IS DISTINCT FROM coalesce(nullif(said.old, ''), known.new);
     RETURN NULL;
 END $$
 """

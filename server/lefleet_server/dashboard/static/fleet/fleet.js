@@ -32,7 +32,7 @@ class Fleet extends HTMLElement {
     this.nothing = make("div", "lf-card lf-empty", {}, make("h2", "", {}, "No robot matches"), make("p", "", {}, "Clear the filters, or search for another word."));
     this.bar = this.buildBar();
     this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.seen(entry)), { rootMargin: "500px 0px" });
-    this.append(this.toolbar.element, this.toolbar.count, this.head, this.list, this.nothing, this.bar);
+    this.append(this.toolbar.element, this.toolbar.foot, this.head, this.list, this.nothing, this.bar);
     this.addKeys();
     this.take(location.search.slice(1));
   }
@@ -234,7 +234,7 @@ class Fleet extends HTMLElement {
     shortcut("Escape", "Select none", () => (this.selected.size ? this.selectAll(false) : false));
     shortcut("c", "Cards", () => this.narrow({ view: "cards" }));
     shortcut("t", "Table", () => this.narrow({ view: "table" }));
-    shortcut("b", "Only robots to see to", () => this.narrow({ health: this.criteria.health === "bad" ? "" : "bad" }));
+    shortcut("b", "Only robots that need attention", () => this.narrow({ health: this.criteria.health === "bad" ? "" : "bad" }));
     shortcut("Enter", "Open the robot", () => false);
   }
 }

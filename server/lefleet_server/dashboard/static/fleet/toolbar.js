@@ -4,7 +4,7 @@ import { HEALTH, words } from "./model.js";
 import { make, set, write } from "./parts.js";
 
 const FILTERS = [["policy", "All policies", "repo"], ["release", "All releases", "policy"], ["site", "All sites", "site"]];
-const LABELS = { bad: "To see to", warn: "Warnings", good: "Well", off: "Retired" };
+const LABELS = { bad: "Attention", warn: "Warnings", good: "Well", off: "Retired" };
 const last = (path) => path.replace(/\/+$/, "").split("/").pop();
 
 export class Toolbar {
@@ -27,8 +27,9 @@ export class Toolbar {
     this.count = make("span", "lf-count lf-muted");
     this.element = make(
       "div", "lf-filters lf-fleet-bar", { role: "search" },
-      this.search, this.health, ...Object.values(this.selects), this.view, this.keep, this.forget, this.clear, this.looks,
+      this.search, this.health, ...Object.values(this.selects), this.view, this.keep, this.forget, this.clear,
     );
+    this.foot = make("div", "lf-fleet-foot", {}, this.count, this.looks);
   }
 
   button(text, press) {
