@@ -354,6 +354,10 @@ def test_the_running_courier_shows_state_pictures_and_metrics_to_people_and_to_p
         while time.monotonic() < deadline and not complete():
             time.sleep(0.1)
         assert robot["online"] and sorted(robot["cameras"]) == ["front", "wrist"] and not wanted
+        told = json.loads((run / "control.json").read_text())["calibration_fingerprint"]
+        assert robot["heartbeat"]["calibration_fingerprint"] == told
+        changes = person.get("/api/v1/robots/robot-1/changes", params={"what": "calibration"}).json()["items"]
+        assert [change["new"] for change in changes] == [told]
         picture = person.get("/api/v1/robots/robot-1/cameras/front.jpg").content
         assert picture == (run / "preview" / "front.jpg").read_bytes()
         assert health(run, "courier", time.monotonic_ns()).alive
@@ -377,6 +381,7 @@ def test_a_silent_control_process_is_reported_as_down(server, enrolled):
     assert "lefleet_spool_episodes" in build_report(side.settings).control_metrics(), "written seldom is not silent"
     hung = report.heartbeat("")
     assert (hung["state"], hung["detail"]) == ("control_down", "the control process hangs")
+    assert hung["joints"] is None, "where the arm was is not where it is"
     written.write_text(json.dumps(values))
     os.utime(written, (1, 1))
     assert build_report(side.settings).heartbeat("")["state"] == "control_down"
