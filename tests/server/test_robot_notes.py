@@ -9,6 +9,7 @@ from lefleet_server.robots.watches import Watches
 
 API = "/api/v1"
 NOTES = f"{API}/robots/robot-1/notes"
+JPEG = b"\xff\xd8\xff a picture \xff\xd9"
 POLICY = {"repo": "lab/act", "commit": "1" * 40, "digest": "2" * 64, "type": "act"}
 
 
@@ -110,9 +111,38 @@ async def test_a_robot_is_asked_more_often_while_it_is_looked_at(services, robot
     await elsewhere.watch("robot-1")
     await elsewhere.watch("robot-1")
     services.watches.forget()
-    assert (await robot.heartbeat()).json()["interval_s"] == 1
+    answer = (await robot.heartbeat()).json()
+    assert (answer["interval_s"], answer["watched"]) == (1, True)
     assert (await other.heartbeat()).json()["interval_s"] == 5
     async with services.db.transaction() as session:
         await session.execute(text("UPDATE robot_watches SET until = now() - interval '1 second'"))
     services.watches.forget()
-    assert (await robot.heartbeat()).json()["interval_s"] == 5
+    answer = (await robot.heartbeat()).json()
+    assert (answer["interval_s"], answer["watched"]) == (5, False)
+
+
+async def test_whoever_asks_for_a_picture_looks_at_the_robot(operator, robot):
+    (
+        await robot.http.put(f"{API}/robot/cameras/front", content=JPEG, headers={"Content-Type": "image/jpeg"})
+    ).raise_for_status()
+    assert not (await robot.heartbeat()).json()["watched"]
+    (await operator.get(f"{API}/robots/robot-1/cameras/front.jpg")).raise_for_status()
+    assert (await robot.heartbeat()).json()["watched"]
+
+
+async def test_looking_all_the_time_is_written_down_now_and_then(services, robot):
+    now_s = 100.0
+    watches = Watches(services.db, 5, clock=lambda: now_s)
+
+    async def until():
+        async with services.db.session() as session:
+            return await session.scalar(text("SELECT until FROM robot_watches"))
+
+    await watches.watch("robot-1")
+    first = await until()
+    now_s += 2
+    await watches.watch("robot-1")
+    assert await until() == first
+    now_s += 4
+    await watches.watch("robot-1")
+    assert await until() > first

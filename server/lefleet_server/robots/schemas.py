@@ -132,6 +132,9 @@ class HeartbeatAnswer(BaseModel):
     interval_s: float = Field(
         description="Send the next heartbeat after this long; shorter while somebody looks at the robot's page."
     )
+    watched: bool = Field(
+        description="Whether somebody looks at the robot: only then do its live pictures have to come often."
+    )
     instance: str = Field(
         description="Another one after each start of the server, and for each of its processes: it may have been "
         "restored from a backup, so ask `POST /robot/receipts/missing` again."
