@@ -138,6 +138,6 @@ async def test_how_it_looks(fleet, look, theme, device):
     await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": fleet.url}])
     await viewer.open(PATH)
     await viewer.page.wait_for_selector("lf-camera[name=front][data-state=live]")
-    await viewer.page.wait_for_timeout(500)  # three.js draws ten times a second
+    await viewer.page.wait_for_timeout(4000)  # until three.js is loaded and draws
     assert await viewer.page.evaluate("document.documentElement.scrollWidth") <= viewer.page.viewport_size["width"]
     await viewer.page.screenshot(path=f"tests/output/{device}-robot-{theme}.png", full_page=True)

@@ -32,7 +32,7 @@ class Fleet extends HTMLElement {
     this.nothing = make("div", "lf-card lf-empty", {}, make("h2", "", {}, "No robot matches"), make("p", "", {}, "Clear the filters, or search for another word."));
     this.bar = this.buildBar();
     this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.seen(entry)), { rootMargin: "500px 0px" });
-    this.append(this.toolbar.element, this.toolbar.foot, this.head, this.list, this.nothing, this.bar);
+    this.append(this.toolbar.element, this.toolbar.foot, this.head, this.list, this.bar);
     this.addKeys();
     this.take(location.search.slice(1));
   }
@@ -111,7 +111,8 @@ class Fleet extends HTMLElement {
       this.list.replaceChildren(...ids.map((id) => this.shell(id).element));
     }
     this.list.hidden = !ids.length;
-    this.nothing.hidden = ids.length > 0 || !this.model.rows.size;
+    if (ids.length || !this.model.rows.size) this.nothing.remove();
+    else this.list.after(this.nothing);
     this.head.hidden = this.criteria.view !== "table" || !ids.length;
     for (const button of this.head.querySelectorAll("[data-sort]")) this.showOrder(button);
     this.toolbar.show(this.criteria, ids.length, this.model);
