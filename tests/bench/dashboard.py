@@ -18,6 +18,7 @@ import httpx
 from figure import Column, Figure, Row, Sample, compare
 from options import Options
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 from processes import BenchError, Unavailable, cpu_s, tail
 from upload_servers import UploadServer, command, lefleet
 
@@ -62,6 +63,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
         tell("starting the server")
         server = stack.enter_context(lefleet(folder / "lefleet", 0))
         config = folder / "lefleet" / "server.yml"
+        stack.enter_context(said_plainly())
         tell(f"enrolling {robots} robots")
         fleet = stack.enter_context(speaking(server, enrol(server, config, robots), folder / "robots.log"))
         playwright = stack.enter_context(sync_playwright())
@@ -94,12 +96,22 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     )
 
 
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """What the browser could not do, as this benchmark's failure and nobody else's."""
+    try:
+        yield
+    except PlaywrightError as error:
+        raise BenchError(f"the browser: {error.message.splitlines()[0]}; is the machine too busy?") from error
+
+
 class Desk:
     """Opens pages as one person."""
 
     def __init__(self, browser: Browser, url: str, link: str) -> None:
         self._url = url
         self._context = browser.new_context(viewport={"width": 1440, "height": 900})
+        self._context.set_default_timeout(180_000)  # twenty browsers on two cores take their time
         page = self._context.new_page()
         page.goto(link)
         page.wait_for_url(f"{url}/")

@@ -49,13 +49,11 @@ class Totals:
             return value, unit, Text("", "lf-stat-hint")
 
     def show_fleet(self, fleet: Snapshot) -> None:
-        robots = fleet.robots.values()
-        waiting = sum(robot.waiting or 0 for robot in robots)
-        self._online.show(str(sum(robot.online for robot in robots)))
-        self._of.show(f" / {len(robots)}")
-        self._online_hint.show(f"{sum(robot.state == 'running' for robot in robots)} running a policy")
-        self._waiting.show(str(waiting))
-        self._waiting_hint.show("episodes still on robots" if waiting else "everything is here")
+        self._online.show(str(fleet.online))
+        self._of.show(f" / {len(fleet.robots)}")
+        self._online_hint.show(f"{fleet.running} running a policy")
+        self._waiting.show(str(fleet.waiting))
+        self._waiting_hint.show("episodes still on robots" if fleet.waiting else "everything is here")
 
     def show_day(self, day: Day) -> None:
         judged = day.successes + day.failures
@@ -110,7 +108,7 @@ class Fleet:
     def _show(self, fleet: Snapshot) -> None:
         self._nothing.set_visibility(not fleet.robots)
         self._robots.set_visibility(bool(fleet.robots))
-        self._stop_all.show({robot.id: robot.stop for robot in fleet.robots.values() if not robot.retired})
+        self._stop_all.show(fleet.stops)
         self._totals.show_fleet(fleet)
 
     async def _changed(self) -> None:

@@ -17,6 +17,7 @@ from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.robots import stops
 from lefleet_server.robots.models import Robot, RobotCamera, RobotStatus, RobotStop
 from lefleet_server.robots.service import is_online
+from lefleet_server.robots.stops import Stop
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
 
@@ -41,6 +42,12 @@ class Snapshot:
     robots: Mapping[str, RobotState]
     rows: Mapping[str, Row]
     changes: str = ""
+    online: int = 0
+    running: int = 0
+    waiting: int = 0
+    """Episodes that are still on robots."""
+    stops: Mapping[str, Stop] = field(default_factory=dict)
+    """Of every robot that is not retired."""
     _whole: list[str] = field(default_factory=list)
 
     @property
@@ -91,7 +98,17 @@ class FleetFeed:
         changes = compare(self._now.rows, rows)
         if changes or self._now.version == 0:
             states = {robot.id: robot for robot in robots}
-            self._now = Snapshot(self._now.version + 1, states, rows, _dump(changes))
+            self._now = Snapshot(
+                self._now.version + 1,
+                states,
+                rows,
+                _dump(changes),
+                # Here and not on each viewer's page: a sum over 500 robots costs as much as all else for a viewer.
+                online=sum(robot.online for robot in robots),
+                running=sum(robot.state == "running" for robot in robots),
+                waiting=sum(robot.waiting or 0 for robot in robots),
+                stops={robot.id: robot.stop for robot in robots if not robot.retired},
+            )
             self._recent.append(self._now)
         return self._now
 
