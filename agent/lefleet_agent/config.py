@@ -120,7 +120,12 @@ class Recording(Frozen):
 
 
 class Courier(Frozen):
-    camera_s: float = Field(1.0, gt=0, le=60, description="Time between live pictures, seconds")
+    camera_s: float = Field(
+        1.0, gt=0, le=60, description="Time between live pictures while somebody looks at them, seconds"
+    )
+    camera_unwatched_s: float = Field(
+        60.0, gt=0, le=3600, description="Time between live pictures while nobody looks, seconds"
+    )
     upload_chunk_bytes: int = Field(
         4 * 2**20, ge=2**16, le=2**28, description="Bytes of one upload request at most; fewer on a slow link"
     )

@@ -30,7 +30,9 @@ from lefleet_server.operations import routes as operations
 from lefleet_server.previews import routes as previews
 from lefleet_server.problems import Unavailable
 from lefleet_server.retention import routes as retention
+from lefleet_server.robots import notes_routes as notes
 from lefleet_server.robots import routes as robots
+from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
 from lefleet_server.threads import in_thread
@@ -49,6 +51,7 @@ def build_services(settings: Settings) -> Services:
         incoming=place.incoming,
         metrics=Metrics(),
         wishes=Wishes(db),
+        watches=Watches(db, settings.heartbeat_interval_s),
         instance=instance,
     )
 
@@ -103,6 +106,7 @@ def _api() -> APIRouter:
         people.router,
         audit.router,
         robots.router,
+        notes.router,
         episodes.router,
         uploads.router,
         storage.router,

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+INT32_MAX = (1 << 31) - 1
 INT64_MAX = (1 << 63) - 1
 PASSWORD_MIN_CHARS = 8
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character NUL")
     return text
@@ -23,9 +24,9 @@ RowId = Annotated[int, Field(ge=1, le=INT64_MAX)]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(_storable)]
-Reason = Annotated[str, StringConstraints(max_length=300, pattern=r"\S"), AfterValidator(_storable)]
+Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(storable)]
+Reason = Annotated[str, StringConstraints(max_length=300, pattern=r"\S"), AfterValidator(storable)]
 """Why somebody did it; not empty."""
-Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_storable)]
+Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(storable)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -6,6 +6,7 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.metrics import Metrics
+from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.storage import BlobStore
 
@@ -18,5 +19,6 @@ class Services:
     incoming: Incoming
     metrics: Metrics
     wishes: Wishes
+    watches: Watches
     instance: str
     """Of this start of this process alone."""

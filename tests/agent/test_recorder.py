@@ -252,7 +252,7 @@ def test_nothing_is_watched_unless_it_is_asked_for(handle, make_info, make_frame
     assert not handle.save_before("collision", make_info())
 
 
-def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_frames):
+def test_control_json_tells_how_the_robot_is(handle, robot, state, make_info, make_frames):
     policy = {"repo": "lab/act-cube", "commit": "c" * 40, "digest": "d" * 64, "type": "act"}
     handle.status({"state": "running", "detail": "", "task": "Pick up the cube", "policy": policy})
     info = make_info()
@@ -266,6 +266,8 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
         *(
             "policy",
             "arm",
+            "calibration_fingerprint",
+            "joints",
             "loop",
             "episode_id",
             "episode",
@@ -276,6 +278,9 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
     }
     assert now["robot_id"] == "robot-1"
     assert now["cameras"] == ["front", "wrist"]
+    assert now["calibration_fingerprint"] == robot.calibration_fingerprint
+    joints = [round(float(value), 2) for value in make_frames(30)[-1].observation.joints]
+    assert now["joints"] == {"names": list(robot.joint_names), "units": list(robot.joint_units), "values": joints}
     assert now["policy"] == policy
     assert (now["control_pid"], now["recorder_pid"]) == (os.getpid(), handle.pid)
     assert now["recording_error"] is None
@@ -289,6 +294,7 @@ def test_control_json_tells_how_the_robot_is(handle, state, make_info, make_fram
     handle.status({"state": "idle", "detail": "task done", "task": "Pick up the cube", "policy": policy})
     after = wait_for_control(state, state="idle", episode_id=None)
     assert after["episode"] is None
+    assert after["joints"] is None, "between episodes nobody records where the arm is"
     assert after["loop"] == now["loop"]
 
 

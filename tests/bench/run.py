@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol, cast
 import arm_bus
 import checkpoint
 import control_loop
+import dashboard
 import demo
 import inference
 import ingest
@@ -45,7 +46,7 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-MODULES = [recording, control_loop, rollout, killed, inference, arm_bus, ingest, checkpoint, noop, demo]
+MODULES = [recording, control_loop, rollout, killed, inference, arm_bus, ingest, dashboard, checkpoint, noop, demo]
 BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 

@@ -38,7 +38,7 @@ EPISODES = 23
 _START_S = 60
 _FLAGS = [
     "--no-sandbox",  # tests may run as root, where Chromium has none
-    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL by the processor: the robot's page draws its arm
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
@@ -100,9 +100,9 @@ class Server:
         code = self.do(partial(accounts.create_login_code, username=username, ttl_s=60, actor="test"))
         return f"{self.url}/login?code={code}"
 
-    def enrol(self, robot_id: str) -> RobotClient:
+    def enrol(self, robot_id: str, site: str = "") -> RobotClient:
         code = self.do(
-            partial(robots.create_enrolment_code, robot_id=robot_id, site="", ttl_s=60, actor="test"),
+            partial(robots.create_enrolment_code, robot_id=robot_id, site=site, ttl_s=60, actor="test"),
         )
         return RobotClient.enrol(self.url, robot_id, code)
 

@@ -27,8 +27,8 @@ class RobotClient:
         answer.raise_for_status()
         return cls(base_url, robot_id, answer.json()["token"])
 
-    def heartbeat(self, **changes: Any) -> None:
-        """Says that all is well, except for `changes`."""
+    def heartbeat(self, **changes: Any) -> dict[str, Any]:
+        """Says that all is well, except for `changes`; returns the answer."""
         body = {
             "state": "running",
             "policy": {
@@ -50,7 +50,8 @@ class RobotClient:
             "metrics": "",
             "wall_ns": time.time_ns(),
         } | changes  # fmt: skip
-        self._http.post(f"{_API}/heartbeat", json=body).raise_for_status()
+        answer: dict[str, Any] = self._http.post(f"{_API}/heartbeat", json=body).raise_for_status().json()
+        return answer
 
     def wish(self) -> dict[str, Any]:
         """The newest word about this robot's emergency stop."""

@@ -28,8 +28,8 @@ async def test_a_robot_that_falls_silent_goes_offline(fleet, look):
     viewer = await look(fleet.url)
     await viewer.open("/")
     card = viewer.page.locator("[data-robot=robot-2]")
-    await card.locator("text=Running").wait_for()
-    await card.locator("text=Offline").wait_for(timeout=20_000)
+    await card.locator(".lf-chip >> text=Running").wait_for()
+    await card.locator(".lf-chip >> text=Offline").wait_for(timeout=20_000)
     assert "s ago" in await card.inner_text()
 
 

@@ -27,7 +27,7 @@ async def test_nothing_comes_from_another_host(fleet, look):
     viewer = await look(fleet.url)
     asked: list[str] = []
     viewer.page.on("request", lambda request: asked.append(request.url))
-    for path in ("/", "/episodes", f"/episodes/{fleet.episodes[0].episode_id}"):
+    for path in ("/", "/robots/robot-1", "/episodes", f"/episodes/{fleet.episodes[0].episode_id}"):
         await viewer.open(path)
         await viewer.page.wait_for_load_state("networkidle")
     assert asked and all(url.startswith((fleet.url, "data:", "blob:")) for url in asked)

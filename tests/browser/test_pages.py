@@ -12,6 +12,7 @@ PASSWORD = "a long enough password"
 # What each page needs. Everything else of the dashboard leads to the log-in (test_login.py).
 PAGES = {
     "/": "viewer",
+    "/robots/{robot_id}": "viewer",
     "/episodes": "viewer",
     "/episodes/{episode_id}": "viewer",
     "/storage": "viewer",
@@ -53,7 +54,7 @@ def test_every_page_is_in_the_table():
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_lets_in_whom_it_states_and_nobody_else(house, everybody, path):
-    place = path.format(episode_id=house.clean, username="vic")
+    place = path.format(episode_id=house.clean, username="vic", robot_id="robot-1")
     for who, client in everybody.items():
         answer = client.get(place)
         if who == "anonymous":

@@ -12,6 +12,8 @@ async def test_no_page_scrolls_sideways(fleet, look, theme):
     await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": fleet.url}])
     pages = {
         "fleet": ("/", "lf-camera[data-state=live]"),
+        "table": ("/?view=table", "[data-robot=robot-1] >> text=robot-1"),
+        "robot": ("/robots/robot-1", "lf-camera[data-state=live]"),
         "episodes": ("/episodes", "a.lf-row"),
         "episode": (f"/episodes/{fleet.episodes[0].episode_id}", "lf-player[data-state=paused]"),
     }

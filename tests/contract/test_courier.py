@@ -377,9 +377,44 @@ def test_the_running_courier_shows_state_pictures_and_metrics_to_people_and_to_p
         while time.monotonic() < deadline and not complete():
             time.sleep(0.1)
         assert robot["online"] and sorted(robot["cameras"]) == ["front", "wrist"] and not wanted
+        told = json.loads((run / "control.json").read_text())["calibration_fingerprint"]
+        assert robot["heartbeat"]["calibration_fingerprint"] == told
+        changes = person.get("/api/v1/robots/robot-1/changes", params={"what": "calibration"}).json()["items"]
+        assert [change["new"] for change in changes] == [told]
         picture = person.get("/api/v1/robots/robot-1/cameras/front.jpg").content
         assert picture == (run / "preview" / "front.jpg").read_bytes()
         assert health(run, "courier", time.monotonic_ns()).alive
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_pictures_come_often_only_while_somebody_looks(server, enrolled, person, wait_until):
+    side = enrolled(server)
+    side.record()
+    preview = side.settings.state_dir / "run" / "preview" / "front.jpg"
+    first = preview.read_bytes()
+    second = first[:-2] + b"\x00\xff\xd9"
+    stop = threading.Event()
+    courier = build_courier(side.settings, credential.read(side.settings.state_dir, "robot-1"), stop)
+    thread = threading.Thread(target=courier.run)
+    thread.start()
+
+    def told() -> dict:
+        answer = person.get("/api/v1/robots/robot-1")  # asks for no picture, so nobody looks
+        return answer.json() if answer.is_success else {}
+
+    def shown() -> bytes:
+        return person.get("/api/v1/robots/robot-1/cameras/front.jpg").content
+
+    try:
+        wait_until(lambda: told().get("cameras") == ["front", "wrist"])
+        preview.write_bytes(second)
+        seen_at = told()["last_seen_at"]
+        wait_until(lambda: told()["last_seen_at"] != seen_at)  # five seconds, in which 25 pictures could have come
+        assert shown() == first
+        wait_until(lambda: shown() == second)
     finally:
         stop.set()
         thread.join(20)
@@ -400,6 +435,7 @@ def test_a_silent_control_process_is_reported_as_down(server, enrolled):
     assert "lefleet_spool_episodes" in build_report(side.settings).control_metrics(), "written seldom is not silent"
     hung = report.heartbeat("")
     assert (hung["state"], hung["detail"]) == ("control_down", "the control process hangs")
+    assert hung["joints"] is None, "where the arm was is not where it is"
     written.write_text(json.dumps(values))
     os.utime(written, (1, 1))
     assert build_report(side.settings).heartbeat("")["state"] == "control_down"

@@ -96,6 +96,11 @@ STEPS = [
     ),
     ("PUT", f"{API}/robots/{{robot_id}}/estop", lambda _: (ESTOP, {})),
     ("DELETE", f"{API}/robots/{{robot_id}}/estop", lambda ids: (ESTOP, {"params": {"number": ids["number"]}})),
+    (
+        "PUT",
+        f"{API}/robots/{{robot_id}}/notes",
+        lambda _: (f"{API}/robots/robot-9/notes", {"json": {"text": "Its elbow slips.", "version": 0}}),
+    ),
     ("PUT", f"{API}/estop", lambda _: (f"{API}/estop", {})),
     (
         "PUT",

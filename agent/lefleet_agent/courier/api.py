@@ -50,6 +50,8 @@ class HeartbeatReply:
     """When the server wants the next one."""
     instance: str
     """Changes with each start of the server; empty from one that does not tell."""
+    watched: bool = True
+    """Whether somebody looks at this robot's pictures; taken for granted where the server does not tell."""
 
 
 class ServerApi:
@@ -100,7 +102,8 @@ class ServerApi:
         values = _values(self._call("POST", "/robot/heartbeat", json=body), "interval_s")
         try:
             least, most = INTERVAL_S
-            return HeartbeatReply(min(max(float(values["interval_s"]), least), most), str(values.get("instance", "")))
+            interval_s = min(max(float(values["interval_s"]), least), most)
+            return HeartbeatReply(interval_s, str(values.get("instance", "")), values.get("watched", True) is not False)
         except (TypeError, ValueError) as error:
             raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
 

@@ -58,6 +58,8 @@ class Courier:
         self._tell = tell
         self._settings = settings
         self._stop = stop
+        self._watched = False
+        self._pictures_due_s = 0.0
 
     def run(self) -> None:
         """Ends within ten seconds of `stop`, whatever the server does: what is cut off goes on at the next start."""
@@ -92,6 +94,7 @@ class Courier:
     def _heartbeat(self) -> float:
         reply = self._api.heartbeat(self._report.heartbeat(self.exposition()))
         self._losses.heard(reply.instance)
+        self._watched = reply.watched
         return reply.interval_s
 
     def _obey(self) -> float:
@@ -101,9 +104,10 @@ class Courier:
         return pause_s
 
     def _pictures(self) -> float:
-        if not self._quiet():
+        if not self._quiet() and (self._watched or time.monotonic() >= self._pictures_due_s):
             for name, jpeg in self._report.previews().items():
                 self._api.put_camera(name, jpeg)
+                self._pictures_due_s = time.monotonic() + self._settings.camera_unwatched_s
         return self._settings.camera_s
 
     def _uploads(self) -> float:

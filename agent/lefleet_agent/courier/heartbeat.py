@@ -15,6 +15,7 @@ from lefleet_agent.requests import DASHBOARD, emergency_stop
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
 CONTROL_SILENT_S = 5.0
+DOWN: dict[str, Any] = {"state": "control_down", "joints": None}  # nobody knows where the arm is now
 
 
 class Report:
@@ -40,6 +41,8 @@ class Report:
             "loop": control.get("loop"),
             "episode_id": control.get("episode_id"),
             "task": control.get("task", ""),
+            "calibration_fingerprint": control.get("calibration_fingerprint", ""),
+            "joints": control.get("joints"),
             "cameras": sorted(path.stem for path in self._run.glob("preview/*.jpg")),
             "spool": spool,
             "disk": self._disk(),
@@ -61,10 +64,10 @@ class Report:
         except OSError as error:
             return {"state": "control_down", "detail": f"{path}: {error.strerror}; look whether its disk is there"}
         if silent_s > CONTROL_SILENT_S:
-            values |= {"state": "control_down", "detail": f"the control process is silent for {silent_s:.0f} s"}
+            values |= DOWN | {"detail": f"the control process is silent for {silent_s:.0f} s"}
         elif time.monotonic_ns() > values.get(UNTIL, math.inf):
             # Its recorder lives and writes, but hears nothing from it.
-            values |= {"state": "control_down", "detail": "the control process hangs"}
+            values |= DOWN | {"detail": "the control process hangs"}
         return values
 
     def running(self) -> bool:

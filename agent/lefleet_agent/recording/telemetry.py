@@ -3,6 +3,8 @@ at the end, `run/preview/<camera>.jpg` about once a second, each replaced as a w
 
 control.json, format 1:
     format, robot_id, wall_ns (when it was written), control_pid, recorder_pid, cameras (names)
+    calibration_fingerprint   of the arm
+    joints      null between episodes, or names, units and values of the newest recorded tick
     state, detail, task, policy             as control last told them
     arm         null, or an ArmHealth's fields: motors (by joint: temperature_celsius, voltage_volts, load_ratio,
                 current_amperes, alarms), errors (by joint), reads, reads_failed, goals_withheld
@@ -67,6 +69,7 @@ class Telemetry:
         self._noted: list[bytes] = []
         self._layout = tick_dtype(robot)
         self._window: deque[tuple[int, int, int]] = deque()
+        self._joints: list[float] | None = None
         self._ticks = self._late = self._episode_ticks = 0
         self._dropped = self._dropped_total = 0  # by control: in this episode, since it started
         self._lost = self._lost_total = 0  # by the disk, likewise
@@ -97,6 +100,8 @@ class Telemetry:
 
     def end(self) -> None:
         self._info = None
+        self._count()
+        self._joints = None
 
     def heard(self, dropped_total: int) -> None:
         """Control said something: it lives, and has dropped so many ticks since it started."""
@@ -117,8 +122,11 @@ class Telemetry:
 
     def _count(self) -> None:
         noted, self._noted = self._noted, []
-        for tick in np.frombuffer(b"".join(noted), self._layout):
+        ticks = np.frombuffer(b"".join(noted), self._layout)
+        for tick in ticks:
             self.tick(tick)
+        if len(ticks):
+            self._joints = [round(float(value), 2) for value in ticks[-1]["joints"]]
 
     def tick(self, tick: np.void) -> None:
         lateness_ns, now_ns = int(tick["lateness_ns"]), int(tick["tick_monotonic_ns"])
@@ -178,6 +186,8 @@ class Telemetry:
             "cameras": list(self._robot.cameras),
             "control_pid": os.getppid(),
             "recorder_pid": os.getpid(),
+            "calibration_fingerprint": self._robot.calibration_fingerprint,
+            "joints": self._where(),
             "loop": self._loop(),
             "episode_id": info.episode_id if info else None,
             "episode": episode | {"started_wall_ns": info.started_wall_ns} if info and episode else None,
@@ -187,6 +197,15 @@ class Telemetry:
             UNTIL: control_until_ns(
                 time.monotonic_ns(), self._heard_ns, str(self._status["state"]), self._hung_after_s
             ),
+        }
+
+    def _where(self) -> dict[str, object] | None:
+        if self._joints is None or not np.isfinite(self._joints).all():
+            return None
+        return {
+            "names": list(self._robot.joint_names),
+            "units": list(self._robot.joint_units),
+            "values": self._joints,
         }
 
     def _loop(self) -> dict[str, float] | None:

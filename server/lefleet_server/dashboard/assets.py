@@ -33,8 +33,9 @@ def add_head(*modules: str) -> None:
     """Puts the look and the named scripts into the head of the page being built."""
     ui.add_head_html(
         f'<script src="{BASE}/theme.js"></script>'
-        f'<link rel="stylesheet" href="{BASE}/lefleet.css"><link rel="stylesheet" href="{BASE}/pages.css">'
-        f'<link rel="stylesheet" href="{BASE}/lists.css">'
-        f'<meta name="lefleet-now" content="{time.time_ns() // 1_000_000}">'
+        + "".join(
+            f'<link rel="stylesheet" href="{BASE}/{name}.css">' for name in ("lefleet", "pages", "lists", "robots")
+        )
+        + f'<meta name="lefleet-now" content="{time.time_ns() // 1_000_000}">'
         + "".join(f'<script type="module" src="{BASE}/{name}"></script>' for name in ("shell.js", *modules))
     )

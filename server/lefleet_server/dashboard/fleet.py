@@ -1,7 +1,9 @@
-"""The fleet: every robot at a glance, kept up to date while it is looked at."""
+"""The fleet: every robot at a glance, kept up to date while it is looked at.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The browser draws (static/fleet): it filters, orders and builds only what is in sight. This side sends what changed.
+"""
+
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from nicegui import ui
@@ -9,67 +11,27 @@ from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
-from lefleet_server.dashboard import queries
+from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed, Snapshot
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
 from lefleet_server.dashboard.queries import Day
-from lefleet_server.dashboard.robot_card import RobotCard, RobotState, read
+from lefleet_server.dashboard.saved_views import SavedViews
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.stop import StopAll, Stopper
 from lefleet_server.dashboard.units import DASH, percent
 from lefleet_server.dashboard.verdict import Judge
-from lefleet_server.robots import service as robots
+from lefleet_server.robots.verdicts import Word
 from lefleet_server.services import Services
-from lefleet_server.shared import Shared
+from lefleet_server.views import service as views
+from lefleet_server.views.models import SavedView
 
-_EVERY_S = 1.0
+PAGE = "fleet"
 _ENROL = """\
 # on the server: prints a one-time code
 lefleet-server enrol-code robot-1 --config FILE
 # on the robot
 lefleet-agent enrol --code CODE --config FILE"""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    robots: Sequence[RobotState]
-
-    @property
-    def online(self) -> int:
-        return sum(robot.online for robot in self.robots)
-
-    @property
-    def waiting(self) -> int:
-        return sum(robot.waiting or 0 for robot in self.robots)
-
-
-class Source:
-    """Reads the fleet for all viewers at once."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._fleet: Shared[None, Snapshot] = Shared(self._load_fleet, 0.8 * _EVERY_S)
-        self._day: Shared[datetime, Day] = Shared(self._load_day, 2.0)
-
-    async def fleet(self) -> Snapshot:
-        return await self._fleet.get(None)
-
-    def changed(self) -> None:
-        """What a viewer just did is to be seen at once."""
-        self._fleet.forget()
-
-    async def day(self, since: datetime) -> Day:
-        return await self._day.get(since)
-
-    async def _load_fleet(self, _: None) -> Snapshot:
-        async with self._services.db.session() as session:
-            views = await robots.list_robots(session, self._services.settings.offline_after_s)
-        return Snapshot([read(view) for view in views])
-
-    async def _load_day(self, since: datetime) -> Day:
-        async with self._services.db.session() as session:
-            return await queries.day(session, since)
 
 
 class Totals:
@@ -91,10 +53,9 @@ class Totals:
             return value, unit, Text("", "lf-stat-hint")
 
     def show_fleet(self, fleet: Snapshot) -> None:
-        running = sum(robot.state == "running" for robot in fleet.robots)
         self._online.show(str(fleet.online))
         self._of.show(f" / {len(fleet.robots)}")
-        self._online_hint.show(f"{running} running a policy")
+        self._online_hint.show(f"{fleet.running} running a policy")
         self._waiting.show(str(fleet.waiting))
         self._waiting_hint.show("episodes still on robots" if fleet.waiting else "everything is here")
 
@@ -110,19 +71,28 @@ class Totals:
 class Fleet:
     """One viewer's fleet page."""
 
-    def __init__(self, source: Source, services: Services, request: Request) -> None:
-        self._source = source
+    def __init__(
+        self, feed: FleetFeed, services: Services, request: Request, fleet: Snapshot, kept: list[SavedView]
+    ) -> None:
+        self._feed = feed
         self._stopper = Stopper(services, request, user_on(request), self._changed)
         self._judge = Judge(services, request, user_on(request), self._changed)
         self._since: datetime | None = None
-        self._cards: dict[str, RobotCard] = {}
+        self._version = fleet.version
         with head("Fleet", "Every robot, as it is now"):
-            self._live = Chip("Live", "live")
+            Chip("Live", "live")
             self._stop_all = StopAll(self._stopper)
         self._totals = Totals()
-        self._grid = box("lf-robots")
+        self._robots = box(tag="lf-fleet", fleet=fleet.whole)
+        if self._stopper.allowed:
+            self._robots.props["may-stop"] = True
+        self._robots.on("stop", self._stop, ["detail"])
+        self._robots.on("release", self._release, ["detail"])
+        self._robots.on("verdict", self._verdict, ["detail"])
         self._nothing = self._build_empty(round(services.settings.enrol_code_ttl_s / 60))
+        SavedViews(services, request, PAGE, self._robots, kept)
         box(tag="lf-day").on("day", self._day_began, ["detail"])
+        self._show(fleet)
 
     def _build_empty(self, minutes: int) -> ui.element:
         text = f"Make a one-time code on the server and give it to the robot within {minutes} minutes."
@@ -131,26 +101,41 @@ class Fleet:
         return card
 
     async def refresh(self) -> None:
-        fleet = await self._source.fleet()
-        if {robot.id for robot in fleet.robots} != set(self._cards):
-            self._rebuild(fleet.robots)
-        for robot in fleet.robots:
-            self._cards[robot.id].show(robot)
-        self._stop_all.show({robot.id: robot.stop for robot in fleet.robots if robot.state != "retired"})
-        self._totals.show_fleet(fleet)
+        fleet = await self._feed.fleet()
+        if fleet.version != self._version:
+            changes = self._feed.since(self._version)
+            sent = f'"apply", [[{",".join(changes)}]]' if changes is not None else f'"load", [{fleet.whole}]'
+            self._robots.client.run_javascript(f"runMethod({self._robots.id}, {sent})")
+            self._version = fleet.version
+        self._show(fleet)
         if self._since is not None:
-            self._totals.show_day(await self._source.day(self._since))
+            self._totals.show_day(await self._feed.day(self._since))
 
-    def _rebuild(self, states: Sequence[RobotState]) -> None:
-        self._grid.clear()
-        self._nothing.set_visibility(not states)
-        self._grid.set_visibility(bool(states))
-        with self._grid:
-            self._cards = {robot.id: RobotCard(robot, self._stopper, self._judge) for robot in states}
+    def _show(self, fleet: Snapshot) -> None:
+        self._nothing.set_visibility(not fleet.robots)
+        self._robots.set_visibility(bool(fleet.robots))
+        self._stop_all.show(fleet.stops)
+        self._totals.show_fleet(fleet)
 
     async def _changed(self) -> None:
-        self._source.changed()
+        self._feed.changed()
         await self.refresh()
+
+    async def _stop(self, event: GenericEventArguments) -> None:
+        """Of one robot at once; of a selection, which may be out of sight, after a question that names them."""
+        robots: list[str] = event.args["detail"]
+        if len(robots) == 1:
+            await self._stopper.stop(robots[0])
+        else:
+            await self._stopper.stop_many(robots)
+
+    async def _release(self, event: GenericEventArguments) -> None:
+        seen: Mapping[str, int] = event.args["detail"]
+        await self._stopper.release(seen)
+
+    async def _verdict(self, event: GenericEventArguments) -> None:
+        robot_id, episode_id, word = event.args["detail"]
+        await self._judge.say(robot_id, episode_id, Word(word))
 
     async def _day_began(self, event: GenericEventArguments) -> None:
         """The viewer's midnight, told by the browser: the server does not know the zone."""
@@ -158,12 +143,12 @@ class Fleet:
         await self.refresh()
 
 
-def register(services: Services) -> None:
-    source = Source(services)
-
+def register(services: Services, feed: FleetFeed) -> None:
     @page_for("/", "Fleet", Role.VIEWER)
     async def page(request: Request) -> None:
-        with frame(request, "Fleet"):
-            fleet = Fleet(source, services, request)
-            await fleet.refresh()
-            ui.timer(_EVERY_S, fleet.refresh, immediate=False)
+        fleet = await feed.fleet()
+        async with services.db.session() as session:
+            kept = list(await views.list_views(session, user_on(request).id, PAGE))
+        with frame(request, "Fleet", "fleet/fleet.js"):
+            shown = Fleet(feed, services, request, fleet, kept)
+            ui.timer(EVERY_S, shown.refresh, immediate=False)

@@ -24,12 +24,17 @@ _SECTIONS = (
 ACCOUNT = "/account"
 
 
+def is_dark(request: Request) -> bool:
+    """The viewer's choice; dark unless they made one."""
+    return request.cookies.get("lefleet_theme") != "light"
+
+
 @contextmanager
 def frame(request: Request, section: str, *modules: str) -> Iterator[None]:
     """The page's surroundings; what is built inside goes into the main part. `modules` are scripts it needs."""
     assets.add_head(*modules)
     ui.colors(primary="#726bff")
-    ui.dark_mode(request.cookies.get("lefleet_theme") != "light")
+    ui.dark_mode(is_dark(request))
     with box("lf-shell"):
         _navigation(request, section)
         with box("lf-main", tag="main"):

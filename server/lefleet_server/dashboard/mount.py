@@ -16,9 +16,11 @@ from lefleet_server.dashboard import (
     login,
     people,
     person,
+    robot,
     storage,
     tokens,
 )
+from lefleet_server.dashboard.fleet_feed import FleetFeed
 from lefleet_server.dashboard.guard import LoginRequired
 from lefleet_server.dashboard.headers import ContentPolicy
 from lefleet_server.services import Services
@@ -32,7 +34,10 @@ def mount(app: FastAPI, services: Services) -> None:
     assets.serve()
     login.register()
     errors.register()
-    for module in (fleet, episodes, episode, storage, jobs, tokens, people, person, audit, account):
+    feed = FleetFeed(services)  # one for all pages: the fleet is read once
+    fleet.register(services, feed)
+    robot.register(services, feed)
+    for module in (episodes, episode, storage, jobs, tokens, people, person, audit, account):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
     nicegui_app.add_middleware(ContentPolicy)

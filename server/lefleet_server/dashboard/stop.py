@@ -1,6 +1,6 @@
 """Emergency stops on the fleet page: one press stops, a release is confirmed. Viewers see, and cannot press."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nicegui import ui
 from starlette.requests import Request
@@ -13,6 +13,8 @@ from lefleet_server.robots import stops
 from lefleet_server.robots.stops import Stop, StopState
 from lefleet_server.services import Services
 
+_NAMED = 8
+"""So many robots a question names; the rest is counted."""
 _DENIED = "Emergency stops need the role operator"
 
 
@@ -44,11 +46,23 @@ class Stopper:
                 await stops.stop_all(session, actor)
             await self._changed()
 
+    async def stop_many(self, robot_ids: Sequence[str]) -> None:
+        """After a question: some of those chosen may be out of sight."""
+        text = "Emergency stop of the robots chosen? Each arm holds still where it is until it is released."
+        if not await self._ask("Stop", robot_ids, text, "Stop them") or not (actor := await self._actor()):
+            return
+        for robot_id in robot_ids:
+            try:
+                async with self._services.db.transaction() as session:
+                    await stops.stop(session, actor, robot_id)
+            except (NotFound, Conflict) as error:
+                ui.notify(error.detail, type="negative")
+        await self._changed()
+
     async def release(self, seen: Mapping[str, int]) -> None:
         """Robots with the number of the stop that the viewer saw, after a question."""
-        names = ", ".join(seen)
-        self._question.show(f"Release {names}?")
-        if not await self._dialog or not (actor := await self._actor()):
+        text = "The arm may move at once. Make sure that nobody is within its reach."
+        if not await self._ask("Release", list(seen), text, "Release") or not (actor := await self._actor()):
             return
         for robot_id, number in seen.items():
             try:
@@ -75,20 +89,28 @@ class Stopper:
             ui.notify(f"{_DENIED}: log in again, or stop the arm at the robot.", type="negative")
         return actor
 
-    def _build_question(self) -> None:
-        with ui.dialog() as self._dialog, box("lf-card lf-question", role="alertdialog", aria_label="Release"):
-            self._question = Text("", tag="h2")
-            Text("The arm may move at once. Make sure that nobody is within its reach.", tag="p")
-            with box("lf-question-foot"):
-                self._answer("Keep it stopped", "", False)
-                self._answer("Release", "is-primary", True)
+    async def _ask(self, what: str, robot_ids: Sequence[str], text: str, yes: str) -> bool:
+        names = ", ".join(robot_ids[:_NAMED]) + (f" and {len(robot_ids) - _NAMED} more" * (len(robot_ids) > _NAMED))
+        self._question.show(f"{what} {names}?")
+        self._text.show(text)
+        self._yes.show(yes)
+        self._no.show("Keep it stopped" if what == "Release" else "Cancel")
+        return bool(await self._dialog)
 
-    def _answer(self, text: str, classes: str, value: bool) -> None:
+    def _build_question(self) -> None:
+        with ui.dialog() as self._dialog, box("lf-card lf-question", role="alertdialog", aria_label="Are you sure"):
+            self._question = Text("", tag="h2")
+            self._text = Text("", tag="p")
+            with box("lf-question-foot"):
+                self._no = self._answer("", False)
+                self._yes = self._answer("is-primary", True)
+
+    def _answer(self, classes: str, value: bool) -> Text:
         button = box(f"lf-button {classes}", tag="button", type="button").on(
             "click", lambda: self._dialog.submit(value)
         )
         with button:
-            Text(text, tag="span")
+            return Text("", tag="span")
 
 
 class StopRow:
@@ -107,6 +129,9 @@ class StopRow:
             self._press = stopper.button("Emergency stop", "is-danger", self._stop, f"Emergency stop of {robot_id}")
             self._release = stopper.button("Release", "", self._ask, f"Release {robot_id}")
             self._note = Text("", "lf-stop-note")
+
+    def set_visibility(self, visible: bool) -> None:
+        self._row.set_visibility(visible)
 
     def show(self, stop: Stop, online: bool) -> None:
         self._number = stop.number

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, func
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.db import Base
@@ -93,3 +93,46 @@ class RobotVerdict(Base):
     said_by: Mapped[str]
     """`user:NAME`, as in the audit log."""
     said_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RobotChange(Base):
+    """Something about a robot that its heartbeats said differently than before.
+
+    A trigger on `robot_status` writes it (migration 0008): `what` is `state` (ordinary ones count as `running`),
+    `policy` (repo@commit), `calibration` (its fingerprint) or `agent` (its version).
+    """
+
+    __tablename__ = "robot_changes"
+    __table_args__ = (
+        Index("ix_robot_changes_robot_id_what_id", "robot_id", "what", "id"),
+        Index("ix_robot_changes_robot_id_id", "robot_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    what: Mapped[str]
+    old: Mapped[str | None]
+    new: Mapped[str]
+
+
+class RobotNotes(Base):
+    """What people wrote about a robot: one Markdown text; the audit log has those before."""
+
+    __tablename__ = "robot_notes"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    text: Mapped[str]
+    version: Mapped[int]
+    """Grows with each text; whoever writes names the one they read."""
+    written_by: Mapped[str]
+    written_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RobotWatch(Base):
+    """Until when somebody looks at a robot's page: it is asked to say more often how it is."""
+
+    __tablename__ = "robot_watches"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    until: Mapped[datetime]

@@ -51,9 +51,11 @@ async def heartbeat(body: Heartbeat, robot: CurrentRobot, services: ServicesDep)
     said = body.model_dump(mode="json", exclude={"metrics"})
     async with services.db.transaction() as session:
         await service.store_heartbeat(session, robot.id, body.state, body.episode_id, said, body.metrics)
+    watched = await services.watches.watched(robot.id)
     return HeartbeatAnswer(
         server_wall_ns=time.time_ns(),
-        interval_s=services.settings.heartbeat_interval_s,
+        interval_s=services.watches.interval_s(watched),
+        watched=watched,
         instance=services.instance,
     )
 
@@ -152,9 +154,10 @@ async def get_robot(robot_id: str, user: CurrentUser, services: ServicesDep) -> 
     responses={200: {"content": {"image/jpeg": {}}}},
 )
 async def get_picture(robot_id: str, name: str, request: Request, user: CurrentUser, services: ServicesDep) -> Response:
-    """The newest picture of one camera."""
+    """The newest picture of one camera. The robot sends them as they come while somebody asks, and seldom otherwise."""
     async with services.db.session() as session:
         found = await service.picture(session, robot_id, name)
+    await services.watches.watch(robot_id)
     etag = f'"{hashlib.sha256(found.jpeg).hexdigest()[:32]}"'
     headers = {
         "Cache-Control": "private, no-cache",

@@ -3,9 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text, Word
+from lefleet_server.fields import (
+    INT32_MAX,
+    CameraName,
+    Count,
+    EpisodeId,
+    Line,
+    Number,
+    RobotId,
+    Text,
+    Word,
+    storable,
+)
 from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.service import RobotView
 from lefleet_server.robots.stops import NUMBER_MAX, Stop, StopState
@@ -82,6 +93,20 @@ class EstopTold(BaseModel):
     holds: bool = Field(description="Whether that stop still holds; no longer once it was cleared at the robot.")
 
 
+class JointsTold(BaseModel):
+    """Where the arm's joints are: one name, unit and value for each."""
+
+    names: list[Line] = Field(max_length=64)
+    units: list[Line] = Field(max_length=64)
+    values: list[Number] = Field(max_length=64)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if not len(self.names) == len(self.units) == len(self.values):
+            raise ValueError("names, units and values must be of one length")
+        return self
+
+
 class Heartbeat(BaseModel):
     """What a robot says about itself. Fields this server does not know are ignored: robots may be newer."""
 
@@ -96,6 +121,8 @@ class Heartbeat(BaseModel):
     task: Text = ""
     agent_version: Line = ""
     cameras: list[CameraName] = Field(default=[], max_length=32)
+    calibration_fingerprint: Line = ""
+    joints: JointsTold | None = Field(None, description="As last recorded; null between episodes.")
     metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = Field(
         "", description="The robot's metrics in Prometheus' text format."
     )
@@ -104,7 +131,12 @@ class Heartbeat(BaseModel):
 
 class HeartbeatAnswer(BaseModel):
     server_wall_ns: int
-    interval_s: float = Field(description="Send the next heartbeat after this long.")
+    interval_s: float = Field(
+        description="Send the next heartbeat after this long; shorter while somebody looks at the robot's page."
+    )
+    watched: bool = Field(
+        description="Whether somebody looks at the robot: only then do its live pictures have to come often."
+    )
     instance: str = Field(
         description="Another one after each start of the server, and for each of its processes: it may have been "
         "restored from a backup, so ask `POST /robot/receipts/missing` again."
@@ -213,3 +245,36 @@ class RobotOut(BaseModel):
 
 class RobotList(BaseModel):
     items: list[RobotOut]
+
+
+class ChangeOut(BaseModel):
+    """Something that the robot's heartbeats said differently than before."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    what: str = Field(description="`state`, `policy` (repo@commit), `calibration` (fingerprint) or `agent` (version).")
+    old: str | None = Field(description="null the first time.")
+    new: str
+
+
+class ChangeList(BaseModel):
+    items: list[ChangeOut]
+
+
+class NotesIn(BaseModel):
+    text: Annotated[str, StringConstraints(max_length=20_000), AfterValidator(storable)] = Field(
+        description="Markdown; it replaces what was there."
+    )
+    version: Annotated[int, Field(ge=0, le=INT32_MAX)] = Field(description="Of the text that was read; 0 for none.")
+
+
+class NotesOut(BaseModel):
+    """What people wrote about a robot."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    text: str = Field(description="Markdown.")
+    version: int = Field(description="Name it when you write; 0 while nobody ever wrote.")
+    written_by: str | None
+    written_at: datetime | None

@@ -1,6 +1,7 @@
-// What every page shares: theme switch, log-out, copy buttons, times in the viewer's zone, live pictures.
+// What every page shares: theme switch, log-out, copy buttons, keyboard shortcuts, times in the viewer's zone, live pictures.
 
 import "./camera.js";
+import "./keys.js";
 import "./time.js";
 import "./when.js";
 
@@ -50,10 +51,4 @@ document.addEventListener("click", (event) => {
   if (target.hasAttribute("data-theme-switch")) switchTheme();
   else if (target.hasAttribute("data-log-out")) logOut();
   else copy(target);
-});
-
-// An element with data-key="k" is pressed by the key k, unless a person is typing.
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
-  document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]:not([disabled], .is-off)`)?.click();
 });

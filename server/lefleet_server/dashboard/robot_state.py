@@ -1,0 +1,173 @@
+"""A robot at a glance: what its last heartbeat and its metrics say, and what of that a person should see to. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lefleet_server.dashboard.motors import Arm
+from lefleet_server.dashboard.parts import Tone
+from lefleet_server.dashboard.units import number, repo_name, short_commit
+from lefleet_server.robots.models import RobotVerdict
+from lefleet_server.robots.stops import Stop, StopState
+
+LATE_MS = 10.0
+"""A third of a tick at 30 Hz: later than this the arm is seen to jerk."""
+NEARLY_FULL, FULL = 0.8, 0.95
+WARM_C, HOT_C = 55.0, 65.0
+"""An STS3215 switches its torque off at 70 degrees, unless its register 13 says otherwise."""
+
+_BAD_STATES = {
+    "estopped": "Emergency stop",
+    "fault": "Fault",
+    "error": "Error",
+    "spool_full": "Spool full",
+    "control_down": "Control is down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Something that a person should see to."""
+
+    tone: Tone
+    """`bad` or `warn`."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RobotState:
+    """None where the robot did not say."""
+
+    id: str
+    site: str
+    state: str
+    online: bool
+    seen_at: datetime | None
+    cameras: tuple[tuple[str, bool], ...]
+    """Names, and whether a picture has come yet."""
+    stop: Stop
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """The last heartbeat."""
+    arm: Arm = field(default_factory=Arm)
+    word: RobotVerdict | None = None
+    """What people said last about an episode of it."""
+
+    @property
+    def retired(self) -> bool:
+        return self.state == "retired"
+
+    @property
+    def line(self) -> str:
+        """What it is at, or why it is not."""
+        if self.retired:
+            return "Its credential was revoked"
+        return self.said.get("detail") or self.said.get("task") or "No task"
+
+    @property
+    def episode_id(self) -> str | None:
+        """The episode that runs, while the robot is heard."""
+        return self.said.get("episode_id") if self.online else None
+
+    @property
+    def verdict(self) -> RobotVerdict | None:
+        """What somebody said about the episode that still runs."""
+        return self.word if self.word and self.word.episode_id == self.episode_id else None
+
+    @property
+    def repo(self) -> str:
+        return self._part("policy").get("repo") or ""
+
+    @property
+    def commit(self) -> str:
+        policy = self._part("policy")
+        return policy.get("commit") or policy.get("digest") or ""
+
+    @property
+    def policy_type(self) -> str:
+        return self._part("policy").get("type") or ""
+
+    @property
+    def policy(self) -> str:
+        return f"{repo_name(self.repo)}@{short_commit(self.commit)}" if self.repo else "No policy"
+
+    @property
+    def hz(self) -> float | None:
+        return self._part("loop").get("hz") if self.online else None
+
+    @property
+    def lateness_ms(self) -> float | None:
+        """The 99th percentile over ten seconds."""
+        return self._part("loop").get("lateness_ms_p99") if self.online else None
+
+    @property
+    def waiting(self) -> int | None:
+        return self._part("spool").get("episodes")
+
+    @property
+    def spool_used(self) -> float | None:
+        """0 to 1 of its budget."""
+        spool = self._part("spool")
+        return part(spool.get("bytes"), spool.get("budget_bytes"))
+
+    @property
+    def disk_used(self) -> float | None:
+        """0 to 1."""
+        disk = self._part("disk")
+        free = part(disk.get("free_bytes"), disk.get("total_bytes"))
+        return None if free is None else 1 - free
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        return self._part("disk").get("free_bytes")
+
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """The worst first; none of a retired robot."""
+        if self.retired:
+            return ()
+        if not self.online:
+            return (Issue("bad", "Offline" if self.seen_at else "Never heard of"),)
+        found = [*self._state_issues(), *self._load_issues()]
+        return tuple(sorted(found, key=lambda issue: issue.tone != "bad"))
+
+    @property
+    def health(self) -> Tone:
+        if self.retired:
+            return "off"
+        issues = self.issues
+        return issues[0].tone if issues else "good"
+
+    def _part(self, name: str) -> Mapping[str, Any]:
+        return self.said.get(name) or {}
+
+    def _state_issues(self) -> list[Issue]:
+        found = []
+        if self.state in _BAD_STATES:
+            found.append(Issue("bad", _BAD_STATES[self.state]))
+        elif self.stop.state in (StopState.STOPPING, StopState.STOPPED):
+            found.append(Issue("bad", "Emergency stop"))
+        if self.state == "drained":
+            found.append(Issue("warn", "Drained"))
+        spool = self._part("spool")
+        if spool.get("error"):
+            found.append(Issue("bad", f"Spool: {spool['error']}"[:200]))
+        if spool.get("lost_episodes"):
+            found.append(Issue("warn", f"{spool['lost_episodes']} episodes lost"))
+        return found
+
+    def _load_issues(self) -> list[Issue]:
+        found = []
+        if self.lateness_ms is not None and self.lateness_ms > LATE_MS:
+            found.append(Issue("warn", f"Late by {number(self.lateness_ms)} ms"))
+        for name, used in (("Spool", self.spool_used), ("Disk", self.disk_used)):
+            if used is not None and used >= NEARLY_FULL:
+                found.append(Issue("bad" if used >= FULL else "warn", f"{name} {100 * used:.0f} % full"))
+        if (hottest := self.arm.hottest) and hottest[1] >= WARM_C:
+            joint, celsius = hottest
+            found.append(Issue("bad" if celsius >= HOT_C else "warn", f"{joint} at {celsius:.0f} °C"))
+        return found
+
+
+def part(used: float | None, whole: float | None) -> float | None:
+    return None if used is None or not whole else used / whole

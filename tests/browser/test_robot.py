@@ -1,0 +1,143 @@
+"""The robot's page: live, with its past, and with notes that people write."""
+
+import asyncio
+
+import drawn_episode
+import pytest
+from test_phone import PHONE
+
+JOINTS = {
+    "names": list(drawn_episode.JOINTS),
+    "units": list(drawn_episode.UNITS),
+    "values": [10.0, -20.0, 30.0, 40.0, -50.0, 60.0],
+}
+METRICS = "".join(
+    f'lefleet_motor_temperature_celsius{{joint="{joint}"}} {36 + 4 * place}\n'
+    f'lefleet_motor_voltage_volts{{joint="{joint}"}} 5.1\nlefleet_motor_current_amperes{{joint="{joint}"}} 0.12\n'
+    f'lefleet_motor_load_ratio{{joint="{joint}"}} -0.{place}\nlefleet_motor_errors_total{{joint="{joint}"}} {place}.0\n'
+    for place, joint in enumerate(drawn_episode.JOINTS)
+)
+PATH = "/robots/robot-1"
+
+
+def tell(fleet, **changes) -> None:
+    fleet.robots["robot-1"].heartbeat(
+        **{"joints": JOINTS, "metrics": METRICS, "calibration_fingerprint": "a" * 64} | changes
+    )
+
+
+async def test_it_shows_joints_motors_and_pictures_live(fleet, look):
+    tell(fleet)
+    viewer = await look(fleet.url)
+    await viewer.open(PATH)
+    page = viewer.page
+    assert "30.0°" in await page.inner_text("[data-joint=elbow_flex]")
+    assert "60.0 %" in await page.inner_text(".lf-joint[data-joint=gripper]")
+    assert "44 °C" in await page.inner_text("tr[data-joint=elbow_flex]")
+    assert await page.get_attribute("tr[data-joint=gripper] td:nth-child(2)", "data-tone") == "warn"
+    await page.wait_for_selector("lf-camera[name=front][data-state=live]")
+    tell(fleet, joints=JOINTS | {"values": [10.0, -20.0, 33.5, 40.0, -50.0, 60.0]})
+    await page.wait_for_selector("[data-joint=elbow_flex] >> text=33.5°")
+    await viewer.shot("robot")
+
+
+async def test_the_drawn_arm_turns_with_the_joints(fleet, look):
+    tell(fleet)
+    viewer = await look(fleet.url)
+    await viewer.open(PATH)
+    await viewer.page.wait_for_selector(".lf-arm[data-known=yes]")
+    canvas = viewer.page.locator(".lf-arm canvas")
+    before = await drawn(canvas)
+    tell(fleet, joints=JOINTS | {"values": [-60.0, 20.0, -30.0, 10.0, 0.0, 0.0]})
+    for _ in range(50):
+        if await drawn(canvas) != before:
+            break
+        await asyncio.sleep(0.1)
+    assert await drawn(canvas) != before
+
+
+async def drawn(canvas) -> bytes:
+    return await canvas.screenshot()
+
+
+async def test_a_robot_that_is_looked_at_is_asked_to_tell_more_often(serve, look):
+    server = serve("watched")
+    robot, other = server.enrol("robot-1"), server.enrol("robot-2")
+    viewer = await look(server.url)
+    assert robot.heartbeat()["interval_s"] == 2
+    await viewer.open(PATH)
+    for _ in range(100):
+        if (interval_s := robot.heartbeat()["interval_s"]) < 2:
+            break
+        await asyncio.sleep(0.1)
+    assert interval_s == 1
+    assert other.heartbeat()["interval_s"] == 2
+
+
+async def test_its_past_names_episodes_changes_and_who_stopped_it(serve, look):
+    server = serve("past")
+    robot = server.enrol("robot-7")
+    robot.heartbeat(calibration_fingerprint="a" * 64)
+    robot.heartbeat(state="fault", calibration_fingerprint="b" * 64)
+    robot.heartbeat(state="resetting", calibration_fingerprint="b" * 64)
+    viewer = await look(server.url)
+    await viewer.open("/robots/robot-7")
+    page = viewer.page
+    assert "None yet" in await page.inner_text("section:has(h2:text-is('Episodes'))")
+    calibrations = page.locator("section:has(h2:text-is('Calibration')) .lf-event")
+    assert [(await row.inner_text())[:3] for row in await calibrations.all()] == ["bbb", "aaa"]
+    events = await page.inner_text("section:has(h2:text-is('Events'))")
+    assert "running → fault" in events and "fault → running" in events
+    await page.click("[aria-label='Emergency stop of robot-7']")
+    await page.wait_for_selector("section:has(h2:text-is('Events')) >> text=Emergency stop asked for", timeout=15_000)
+    assert "by ada" in await page.inner_text("section:has(h2:text-is('Events'))")
+
+
+async def test_success_is_told_with_its_interval(fleet, look):
+    viewer = await look(fleet.url)
+    await viewer.open(PATH)
+    mine = [drawing.outcome == "success" for drawing in fleet.episodes if drawing.robot_id == "robot-1"]
+    text = await viewer.page.inner_text(".lf-rate")
+    assert f"{sum(mine)} of {len(mine)} judged" in text and "95 % confidence" in text
+    assert await viewer.page.locator(".lf-brief").count() == 8
+    await viewer.page.click(".lf-brief >> nth=0")
+    await viewer.page.wait_for_url("**/episodes/*")
+
+
+async def test_notes_are_written_by_operators_and_never_run(fleet, look):
+    viewer, reader, other = await look(fleet.url), await look(fleet.url, "vic"), await look(fleet.url)
+    for each in (viewer, other):
+        await each.open(PATH)
+        await each.page.click(".lf-notes >> text=Edit")
+    text = "# Elbow\n\nIt *slips*. <img src=x onerror='window.ran = 1'><script>window.ran = 1</script>"
+    await viewer.page.fill(".lf-notes textarea", text)
+    await viewer.page.click(".lf-notes >> text=Save")
+    await viewer.page.wait_for_selector(".lf-markdown em >> text=slips")
+    await reader.open(PATH)
+    await reader.page.wait_for_selector(".lf-markdown h1 >> text=Elbow")
+    assert await reader.page.evaluate("window.ran") is None
+    assert not await reader.page.is_visible(".lf-notes >> text=Edit")
+    await other.page.fill(".lf-notes textarea", "Something else")
+    await other.page.click(".lf-notes >> text=Save")
+    await other.page.wait_for_selector("text=wrote about robot-1 since you read")
+    for each in (viewer, reader, other):
+        each.errors[:] = [error for error in each.errors if "404" not in error]  # the picture that is not there
+
+
+async def test_an_unknown_robot_is_said_to_be_so(fleet, look):
+    viewer = await look(fleet.url)
+    await viewer.open("/robots/nobody")
+    assert "No robot is called nobody" in await viewer.page.inner_text(".lf-empty")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("device", ["desk", "phone"])
+async def test_how_it_looks(fleet, look, theme, device):
+    tell(fleet)
+    viewer = await look(fleet.url, "root", **(PHONE if device == "phone" else {}))
+    await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": fleet.url}])
+    await viewer.open(PATH)
+    await viewer.page.wait_for_selector("lf-camera[name=front][data-state=live]")
+    await viewer.page.wait_for_timeout(4000)  # until three.js is loaded and draws
+    assert await viewer.page.evaluate("document.documentElement.scrollWidth") <= viewer.page.viewport_size["width"]
+    await viewer.page.screenshot(path=f"tests/output/{device}-robot-{theme}.png", full_page=True)
