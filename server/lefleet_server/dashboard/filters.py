@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from lefleet_server.episodes.service import EpisodeFilter
+
 OUTCOMES = ("success", "failure", "unknown")
 SPANS = {
     "1h": timedelta(hours=1),
@@ -14,6 +16,7 @@ SPANS = {
     "30d": timedelta(days=30),
 }
 _WORDS = {"yes": True, "no": False}
+_SAID = {True: "yes", False: "no", None: None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Filters:
     policy: str | None = None
     outcome: str | None = None
     interrupted: bool | None = None
+    labelled: bool | None = None
     last: str | None = None
     """One of SPANS: counted back from now, so that a kept link stays about the recent past."""
     since: datetime | None = None
@@ -58,6 +62,7 @@ class Filters:
             policy=query.get("policy") or None,
             outcome=outcome if outcome in OUTCOMES else None,
             interrupted=_WORDS.get(query.get("interrupted", "")),
+            labelled=_WORDS.get(query.get("labelled", "")),
             last=query.get("last") if query.get("last") in SPANS else None,
             since=_instant(query.get("since")),
             until=_instant(query.get("until")),
@@ -73,6 +78,18 @@ class Filters:
         """The earliest start that matches."""
         return now - SPANS[self.last] if self.last else self.since
 
+    def which(self, now: datetime) -> EpisodeFilter:
+        """What it means now; the place of the page is no part of it."""
+        return EpisodeFilter(
+            robot=self.robot,
+            policy=self.policy,
+            outcome=self.outcome,
+            since=self.begins(now),
+            until=self.until,
+            interrupted=self.interrupted,
+            labelled=self.labelled,
+        )
+
     def first_page(self) -> Self:
         return replace(self, before=None, after=None)
 
@@ -86,7 +103,8 @@ class Filters:
             "robot": self.robot,
             "policy": self.policy,
             "outcome": self.outcome,
-            "interrupted": {True: "yes", False: "no", None: None}[self.interrupted],
+            "interrupted": _SAID[self.interrupted],
+            "labelled": _SAID[self.labelled],
             "last": self.last,
             "since": self.since and _iso(self.since),
             "until": self.until and _iso(self.until),

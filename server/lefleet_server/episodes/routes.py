@@ -37,6 +37,7 @@ class Which(BaseModel):
     until: AwareDatetime | None = None
     interrupted: bool | None = None
     quarantined: bool | None = None
+    labelled: bool | None = None
 
     def filter(self) -> service.EpisodeFilter:
         return service.EpisodeFilter(**dict(self))
