@@ -57,6 +57,7 @@ ACCESS = {
         f"DELETE {API}/robots/{{robot_id}}/estop",
         f"PUT {API}/estop",
         f"PUT {API}/episodes/{{episode_id}}/label",
+        f"PATCH {API}/episodes",
     ],
     "admin": [
         f"GET {API}/audit",

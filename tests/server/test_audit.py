@@ -94,6 +94,11 @@ STEPS = [
         f"{API}/episodes/{{episode_id}}/label",
         lambda ids: (f"{API}/episodes/{ids['episode']}/label", {"json": {"outcome": "failure"}}),
     ),
+    (
+        "PATCH",
+        f"{API}/episodes",
+        lambda ids: (f"{API}/episodes", {"json": {"labels": [{"id": ids["episode"], "note": "it slipped"}]}}),
+    ),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

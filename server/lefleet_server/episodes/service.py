@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
 from lefleet_server.analysis.models import EpisodeAnalysis
-from lefleet_server.audit.service import audit
-from lefleet_server.episodes import validation
+from lefleet_server.episodes import labels, validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
 from lefleet_server.services import Services
@@ -101,16 +100,8 @@ async def set_label(
     session: AsyncSession, user: User, episode_id: str, outcome: str | None, note: str | None
 ) -> Episode:
     """A person's judgement; None takes it back. The audit log keeps who, when, old and new."""
-    episode = await session.get(Episode, episode_id, with_for_update=True)
-    if episode is None:
-        raise NotFound(f"no episode {episode_id!r}")
-    old = {"outcome": episode.label_outcome, "note": episode.label_note}
-    new = {"outcome": outcome, "note": note}
-    if old == new:
-        return episode
-    episode.label_outcome, episode.label_note = outcome, note
-    audit(session, f"user:{user.username}", "episode.labelled", f"episode:{episode_id}", {"old": old, "new": new})
-    await session.flush()
+    await labels.label(session, user, {episode_id: {"outcome": outcome, "note": note}})
+    episode = await get_episode(session, episode_id)
     await session.refresh(episode)
     return episode
 
