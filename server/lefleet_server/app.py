@@ -15,6 +15,7 @@ from lefleet_server import __version__, problems
 from lefleet_server.accounts import people_routes as people
 from lefleet_server.accounts import routes as accounts
 from lefleet_server.audit import routes as audit
+from lefleet_server.comparison import routes as comparison
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import ingest, stores, uploads
@@ -98,6 +99,7 @@ def _api() -> APIRouter:
         audit.router,
         robots.router,
         episodes.router,
+        comparison.router,
         uploads.router,
         operations.router,
     ):

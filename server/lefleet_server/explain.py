@@ -15,12 +15,12 @@ class _Explain(Executable, ClauseElement):
 
     def __init__(self, statement: Select[Any], options: str) -> None:
         self.statement = statement
-        self.options = options
+        self.words = options
 
 
 @compiles(_Explain)
 def _compile(element: _Explain, compiler: SQLCompiler, **words: Any) -> str:
-    return f"EXPLAIN ({element.options}) {compiler.process(element.statement, **words)}"
+    return f"EXPLAIN ({element.words}) {compiler.process(element.statement, **words)}"
 
 
 async def plan(session: AsyncSession, statement: Select[Any], options: str = "") -> dict[str, Any]:

@@ -26,7 +26,7 @@ INSERT INTO episodes (
     meta, image_index
 )
 SELECT md5(n::text), 'robot-' || 1 + draw(n, 1) % $3::int, md5(n || 'r'), md5(n || 'a') || md5(n || 'b'),
-    20000000 + draw(n, 2) % 5000000, begun + interval '1 minute', begun, begun + interval '20 seconds', 20.0, 600, 0, 30,
+    20000000 + draw(n, 2) % 5000000, begun + interval '1 minute', begun, begun + interval '20 seconds', 20, 600, 0, 30,
     29.9 + draw(n, 3) % 100 / 1000.0,
     CASE WHEN draw(n, 4) % 5 = 0 THEN 'failure' WHEN draw(n, 4) % 50 = 1 THEN 'unknown' ELSE 'success' END,
     CASE WHEN draw(n, 5) % 20 = 0 THEN (ARRAY['success', 'failure'])[1 + draw(n, 6) % 2] END,
@@ -54,7 +54,7 @@ WHERE tablename = 'episodes' AND NOT EXISTS (SELECT FROM pg_constraint WHERE con
 
 
 async def fill(connection: Any, episodes: int, robots: int, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Fills empty tables by an asyncpg connection. Indexes are built when the rows are there, in a third of the time."""
+    """Fills empty tables by an asyncpg connection. Indexes are built when the rows are there: a third of the time."""
     await connection.execute("SET maintenance_work_mem = '1GB'")
     await connection.execute(_DRAW)
     await connection.execute(_ROBOTS, robots)

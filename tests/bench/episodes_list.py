@@ -1,4 +1,4 @@
-"""The list of episodes with every filter, at a million rows and (--slow) at ten: how long a person or a program waits."""
+"""The list of episodes with every filter, at a million rows and (--slow) at ten: how long somebody waits."""
 
 import asyncio
 import json

@@ -56,7 +56,7 @@ def main(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each row; the median counts")] = 3,
     quick: Annotated[bool, typer.Option(help="A few seconds to see that it works; the numbers mean nothing")] = False,
-    slow: Annotated[bool, typer.Option(help="Also LeRobotDataset's PNG way and ten million episodes, many minutes more")] = False,
+    slow: Annotated[bool, typer.Option(help="Also LeRobotDataset's PNG way and ten million episodes")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything measured here")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/benchmarks.md")] = False,
     folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; what is written is removed")] = DISK,

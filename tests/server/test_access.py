@@ -47,6 +47,7 @@ ACCESS = {
         f"GET {API}/robots/{{robot_id}}/cameras/{{name}}.jpg",
         f"GET {API}/episodes",
         f"GET {API}/episodes/{{episode_id}}",
+        f"GET {API}/comparison",
         f"GET {API}/episodes/{{episode_id}}/frames/{{camera}}/{{index}}.jpg",
         f"GET {API}/episodes/{{episode_id}}/analysis",
         f"GET {API}/episodes/{{episode_id}}/signals",

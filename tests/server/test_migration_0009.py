@@ -20,9 +20,13 @@ _EPISODE = """
 INSERT INTO episodes (
     id, robot_id, receipt_id, sha256, bytes, started_at, ended_at, duration_s, frames, frames_dropped, fps, hz_held,
     outcome, interrupted, end_reason, task, policy_repo, policy_commit, policy_digest, cameras, meta, image_index
-) VALUES ($1, 'robot-1', $1, $2, 1, now(), now(), 1, 1, 0, 30, 30, 'success', false, '', '', '', '', '', '[]', '{}', '{}')
+) VALUES (
+    $1, 'robot-1', $1, $2, 1, now(), now(), 1, 1, 0, 30, 30, 'success', false, '', '', '', '', '', '[]', '{}', '{}'
+)
 """
-_ANALYSIS = "INSERT INTO episode_analysis (episode_id, version, state, flags, statistics) VALUES ($1, 1, $2, '[]', '{}')"
+_ANALYSIS = (
+    "INSERT INTO episode_analysis (episode_id, version, state, flags, statistics) VALUES ($1, 1, $2, '[]', '{}')"
+)
 _BUILDING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND datname = $1"
 _INDEXES = """
 SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
@@ -69,7 +73,7 @@ class PreviousRelease:
 
 async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what it waits for happens in the database
             await asyncio.sleep(0.01)
 
 
@@ -113,7 +117,7 @@ async def is_building(connection: asyncpg.Connection) -> int:
     """Waits until an index is being built; the process that does it."""
     name = await connection.fetchval("SELECT current_database()")
     async with asyncio.timeout(60):
-        while not (pid := await connection.fetchval(_BUILDING, name)):
+        while not (pid := await connection.fetchval(_BUILDING, name)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return pid
 

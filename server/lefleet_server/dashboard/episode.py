@@ -25,7 +25,9 @@ LIST = "/episodes"
 class EpisodeHead:
     """The title line: which episode, how it ended, where to go from here."""
 
-    def __init__(self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None]) -> None:
+    def __init__(
+        self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None], unlabelled: str | None
+    ) -> None:
         with box("lf-head", tag="header"):
             with box("lf-head-text"):
                 with link(filters.address(LIST), "lf-back"):
@@ -39,6 +41,8 @@ class EpisodeHead:
                 newer, older = neighbours
                 _neighbour(newer, filters, "previous", "Newer episode (K)", "k")
                 _neighbour(older, filters, "next", "Older episode (J)", "j")
+                if unlabelled:
+                    _unlabelled(unlabelled, filters)
                 with link(f"/api/v1/episodes/{episode.id}/file", "lf-button", download=f"{episode.id}.h5"):
                     icon("download")
                     Text("HDF5", tag="span")
@@ -62,6 +66,12 @@ def _neighbour(episode_id: str | None, filters: Filters, icon_name: str, title: 
         icon(icon_name)
 
 
+def _unlabelled(episode_id: str, filters: Filters) -> None:
+    title = "Next episode that nobody has labelled (N)"
+    with link(filters.address(f"{LIST}/{episode_id}"), "lf-button", title=title, data_key="n"):
+        Text("Next unlabelled", tag="span")
+
+
 def _build_player(episode: Episode) -> None:
     base = f"/api/v1/episodes/{quote(episode.id)}"
     box(
@@ -83,13 +93,14 @@ def register(services: Services) -> None:
                 episode = await service.get_episode(session, episode_id)
                 neighbours = await queries.neighbours(session, filters, episode)
                 judgement = await queries.last_label(session, episode_id)
+                unlabelled = await queries.next_unlabelled(session, filters, episode)
         except problems.NotFound:
             with frame(request, "Episodes"):
                 text = f"No episode has the id {episode_id}. It may have been deleted."
                 nothing_here("There is no such episode", text)
             return
         with frame(request, "Episodes", "player/player.js"):
-            top = EpisodeHead(episode, filters, neighbours)
+            top = EpisodeHead(episode, filters, neighbours, unlabelled)
             with box("lf-episode"):
                 _build_player(episode)
                 with box("lf-side"):

@@ -1,5 +1,6 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
+import math
 from urllib.parse import quote
 
 from nicegui import ui
@@ -10,8 +11,9 @@ from lefleet_server.dashboard.filter_bar import FilterBar
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
-from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow
-from lefleet_server.dashboard.units import duration, number, repo_name, short_commit
+from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow, Size
+from lefleet_server.dashboard.selection import SCRIPT, Labeller, SelectionBar
+from lefleet_server.dashboard.units import duration, number, repo_name, short_commit, thousands
 from lefleet_server.services import Services
 
 PATH = "/episodes"
@@ -32,21 +34,27 @@ _COLUMNS = (
 class Episodes:
     """One viewer's table."""
 
-    def __init__(self, services: Services, filters: Filters, choices: queries.Choices) -> None:
+    def __init__(self, services: Services, request: Request, filters: Filters, choices: queries.Choices) -> None:
         self._services = services
         self._filters = filters
         self._top: str | None = None
         with head("Episodes", "Everything the fleet has recorded, newest first"):
+            self._compare = link(filters.address("/compare"), "lf-button")
+            with self._compare:
+                Text("Compare", tag="span")
             self._new = box("lf-button is-primary", tag="button", type="button").on("click", self._show_newest)
             with self._new:
                 Text("New episodes", tag="span")
         FilterBar(filters, choices, self._filter)
+        self._labeller = Labeller(services, request, self.refresh)
+        self._selection = SelectionBar(self._labeller, self._go_to_unlabelled)
         self._table = box("lf-card lf-table")
         self._pager = box("lf-pager")
 
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
             page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
+            size = await queries.size(session, self._filters)
         self._new.set_visibility(False)
         self._top = page.rows[0].id if page.rows and not page.has_newer else None
         self._table.clear()
@@ -54,7 +62,8 @@ class Episodes:
             self._build_rows(page)
         self._pager.clear()
         with self._pager:
-            self._build_pager(page)
+            self._build_pager(page, size)
+        self._selection.show()
 
     async def look_for_new(self) -> None:
         """Offers newer episodes instead of moving the rows under the reader's finger."""
@@ -67,7 +76,16 @@ class Episodes:
     async def _filter(self, filters: Filters) -> None:
         self._filters = filters
         ui.navigate.history.replace(filters.address(PATH))
+        self._compare.props["href"] = filters.first_page().address("/compare")
         await self.refresh()
+
+    async def _go_to_unlabelled(self) -> None:
+        async with self._services.db.session() as session:
+            found = await queries.next_unlabelled(session, self._filters)
+        if found is None:
+            ui.notify("Every episode of these filters has a label.", type="positive")
+        else:
+            ui.navigate.to(self._filters.first_page().address(f"{PATH}/{found}"))
 
     async def _show_newest(self) -> None:
         await self._filter(self._filters.first_page())
@@ -80,7 +98,7 @@ class Episodes:
             for name, classes in _COLUMNS:
                 Text(name, classes)
         for row in page.rows:
-            build_row(row, self._filters)
+            build_row(row, self._filters, self._labeller.allowed)
 
     def _build_empty(self) -> None:
         if self._filters.is_set:
@@ -92,20 +110,29 @@ class Episodes:
             with empty("episodes", "No episodes yet", text), link("/", "lf-button"):
                 Text("Look at the robots", tag="span")
 
-    def _build_pager(self, page: EpisodePage) -> None:
+    def _build_pager(self, page: EpisodePage, size: Size) -> None:
         if not page.has_newer and not page.has_older:
             return
-        Text(f"{len(page.rows)} episodes on this page", tag="span")
+        Text(f"{len(page.rows)} of {how_many(size)} on this page", tag="span")
         first, last = (page.rows[0].cursor, page.rows[-1].cursor) if page.rows else (None, None)
         with box():
             _page_link("Newer", "previous", self._filters.changed(after=first), page.has_newer and first is not None)
             _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
 
 
-def build_row(row: EpisodeRow, filters: Filters) -> None:
+def how_many(size: Size) -> str:
+    """An estimate is said as such, and to two digits only."""
+    if size.exact:
+        return f"{size.episodes} episode{'' if size.episodes == 1 else 's'}"
+    return f"about {thousands(round(size.episodes, 1 - int(math.log10(size.episodes))))} episodes"
+
+
+def build_row(row: EpisodeRow, filters: Filters, may_choose: bool) -> None:
     """One episode as a link to its page."""
     target = filters.first_page().address(f"{PATH}/{row.id}")
     with link(target, "lf-row", data_episode=row.id):
+        if may_choose:
+            box("lf-check", tag="span", role="checkbox", aria_checked="false", aria_label="Choose this episode")
         _build_thumbnails(row)
         with box("lf-cell lf-cell-robot"):
             Text(row.robot_id, "lf-cell-main lf-cut")
@@ -117,6 +144,8 @@ def build_row(row: EpisodeRow, filters: Filters) -> None:
             outcome_chip(row.result)
             if row.interrupted:
                 Chip("Interrupted", "warn", "is-plain")
+            if row.label_outcome:
+                Text("labelled", "lf-cell-sub")
         Text(duration(row.duration_s), "lf-num is-right lf-cell-long")
         with box("lf-num is-right is-wide lf-cell-long"):
             Text(f"{number(row.hz_held)} Hz")
@@ -151,7 +180,7 @@ def register(services: Services) -> None:
         filters = Filters.parse(request.query_params)
         async with services.db.session() as session:
             choices = await queries.choices(session)
-        with frame(request, "Episodes"):
-            episodes = Episodes(services, filters, choices)
+        with frame(request, "Episodes", SCRIPT):
+            episodes = Episodes(services, request, filters, choices)
             await episodes.refresh()
             ui.timer(_LOOK_FOR_NEW_S, episodes.look_for_new, immediate=False)

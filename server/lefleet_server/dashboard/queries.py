@@ -1,7 +1,7 @@
 """What the pages read beyond the services: totals, choices, pages in both directions, neighbours. Read-only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -153,6 +153,17 @@ async def neighbours(session: AsyncSession, filters: Filters, episode: Episode) 
     newer = await session.scalar(_ordered(matching, newest_first=False).where(key < KEY).limit(1))
     older = await session.scalar(_ordered(matching, newest_first=True).where(key > KEY).limit(1))
     return newer, older
+
+
+async def next_unlabelled(session: AsyncSession, filters: Filters, after: Episode | None = None) -> str | None:
+    """The id of the next older episode that matches and that nobody has judged, or else of the newest one."""
+    open_ = _matching(replace(filters, labelled=False)).with_only_columns(Episode.id)
+    found: str | None = None
+    if after is not None:
+        key = _key(Cursor(after.started_at, after.id))
+        found = await session.scalar(_ordered(open_, newest_first=True).where(key > KEY).limit(1))
+        open_ = open_.where(Episode.id != after.id)
+    return found or await session.scalar(_ordered(open_, newest_first=True).limit(1))
 
 
 KEY = tuple_(Episode.started_at, Episode.id)

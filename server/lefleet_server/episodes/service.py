@@ -74,9 +74,9 @@ def conditions(which: EpisodeFilter) -> list[ColumnElement[bool]]:
         found.append(Episode.started_at < which.until)
     # Conditions without a parameter, so that the partial indexes are seen to fit.
     if which.interrupted is not None:
-        found.append(Episode.interrupted if which.interrupted else ~Episode.interrupted)
+        found.append(Episode.interrupted.is_(which.interrupted))
     if which.quarantined is not None:
-        found.append(Episode.quarantined if which.quarantined else ~Episode.quarantined)
+        found.append(Episode.quarantined.is_(which.quarantined))
     if which.labelled is not None:
         found.append(Episode.label_outcome.is_not(None) if which.labelled else Episode.label_outcome.is_(None))
     return found

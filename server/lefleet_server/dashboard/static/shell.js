@@ -31,8 +31,8 @@ document.addEventListener("click", (event) => {
   else copy(target);
 });
 
-// An element with data-key="k" is pressed by the key k, unless a person is typing.
+// An element with data-key="1 s" is pressed by each of these keys, unless a person is typing.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
-  document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]:not([disabled], .is-off)`)?.click();
+  document.querySelector(`[data-key~="${CSS.escape(event.key.toLowerCase())}"]:not([disabled], .is-off)`)?.click();
 });
