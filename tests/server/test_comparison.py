@@ -44,7 +44,7 @@ async def ask(client, **query: str) -> dict:
 
 async def test_policies_are_counted_and_the_largest_is_the_baseline(stored, operator):
     await stored(
-        rows("lab/a", "1" * 40, 60, 40, unknown=7), rows("lab/b", "2" * 40, 48, 2), rows("lab/c", "3" * 40, 3, 2)
+        rows("lab/a", "1" * 40, 60, 40, unknown=7), rows("lab/b", "2" * 40, 48, 2), rows("lab/c", "3" * 40, 4, 1)
     )
     found = await ask(operator)
     groups = {group["key"]: group for group in found["groups"]}
@@ -52,7 +52,7 @@ async def test_policies_are_counted_and_the_largest_is_the_baseline(stored, oper
     assert (groups["lab/a"]["rate"], groups["lab/a"]["unknown"], groups["lab/a"]["difference"]) == (0.6, 7, None)
     assert groups["lab/b"]["difference"]["verdict"] == "better"
     assert groups["lab/c"]["difference"]["verdict"] == "cannot tell yet"
-    assert groups["lab/c"]["difference"]["words"].startswith("cannot tell yet: 3 of 5 and 60 of 100; ")
+    assert groups["lab/c"]["difference"]["words"].startswith("cannot tell yet: 4 of 5 and 60 of 100; ")
     turned = await ask(operator, baseline="lab/b")
     assert {g["key"]: g["difference"] and g["difference"]["verdict"] for g in turned["groups"]} == {
         "lab/a": "worse",

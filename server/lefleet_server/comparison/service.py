@@ -44,7 +44,7 @@ class Comparison:
     """By name; the baseline is the one without a difference."""
     episodes: int
     cut: bool
-    """Whether there were more than MAX_EPISODES."""
+    """Whether only the newest MAX_EPISODES were counted; older ones may match too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,10 @@ async def comparison(session: AsyncSession, which: EpisodeFilter, by: By, baseli
     most judged episodes. Raises NotFound when no episode of the filter is of that group."""
     found = await _counts(session, which, by)
     episodes = sum(each.successes + each.failures + each.unknown for each in found)
-    cut = episodes > MAX_EPISODES
     if not found and baseline is None:
         return Comparison((), 0, cut=False)
     base = _baseline(found, baseline)
-    return Comparison([_group(each, base, len(found) - 1) for each in found], min(episodes, MAX_EPISODES), cut)
+    return Comparison([_group(each, base, len(found) - 1) for each in found], episodes, episodes >= MAX_EPISODES)
 
 
 async def _counts(session: AsyncSession, which: EpisodeFilter, by: By) -> list[_Counts]:
@@ -78,7 +77,7 @@ async def _counts(session: AsyncSession, which: EpisodeFilter, by: By) -> list[_
         .add_columns(Episode.result)
         .where(*conditions(which))
         .order_by(Episode.started_at.desc(), Episode.id.desc())
-        .limit(MAX_EPISODES + 1)
+        .limit(MAX_EPISODES)
         .subquery()
     )
     outcomes = [func.count().filter(newest.c.result == name) for name in ("success", "failure", "unknown")]

@@ -87,7 +87,7 @@ class Compare:
                     Chip("Baseline", "off", "is-plain")
                 else:
                     Chip(group.difference.verdict.value.capitalize(), _TONES[group.difference.verdict])
-                    Text(group.difference.words, "lf-cell-sub")
+                    Text(group.difference.words.removeprefix(f"{group.difference.verdict}: "), "lf-cell-sub")
                     self._choose(group.key)
 
     def _choose(self, key: str) -> None:
