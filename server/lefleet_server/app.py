@@ -28,6 +28,7 @@ from lefleet_server.problems import Unavailable
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
+from lefleet_server.sets import routes as sets
 from lefleet_server.threads import in_thread
 
 _SWEEP_S = 3600
@@ -100,6 +101,7 @@ def _api() -> APIRouter:
         robots.router,
         episodes.router,
         comparison.router,
+        sets.router,
         uploads.router,
         operations.router,
     ):

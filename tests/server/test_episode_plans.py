@@ -26,6 +26,15 @@ MOST_ROWS = 4_000
 """Looked at for a page of 50: a walk through everything looks at fifty times as many."""
 
 
+# One in a hundred; ANALYZE, as autovacuum would.
+_A_SET = """
+INSERT INTO episode_sets (name, created_by) VALUES ('good', 'test');
+INSERT INTO episode_set_members (set_id, episode_id, started_at)
+SELECT 1, id, started_at FROM episodes WHERE hashtext(id) % 100 = 0;
+ANALYZE episode_sets, episode_set_members;
+"""
+
+
 @pytest.fixture(scope="module")
 async def many(postgres: dict) -> AsyncIterator[Database]:
     """A database of its own with many episodes; read only."""
@@ -35,6 +44,7 @@ async def many(postgres: dict) -> AsyncIterator[Database]:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE lefleet")
     async with _connected(postgres, name) as connection:
         await rows.fill(connection, EPISODES, ROBOTS)
+        await connection.execute(_A_SET)
     host = quote(postgres["host"], safe="")
     url = f"postgresql://{postgres['user']}:{postgres['password']}@/{name}?host={host}"
     db = Database(Settings(state_dir=Path("unused"), database_url=url))
@@ -96,6 +106,7 @@ SINGLE = {
     "unlabelled": {"labelled": False},
     "week": {"since": utc_now() - timedelta(days=7)},
     "spring": {"since": utc_now() - timedelta(days=250), "until": utc_now() - timedelta(days=180)},
+    "set": {"in_set": "good"},
     "nothing": {"robot": "robot-none"},
 }
 PAIRS = [(a, b) for a, b in itertools.combinations(SINGLE, 2) if not SINGLE[a].keys() & SINGLE[b].keys()]

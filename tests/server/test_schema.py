@@ -13,6 +13,7 @@ from lefleet_server.db import Base
 from lefleet_server.episodes import models as _episodes  # noqa: F401
 from lefleet_server.jobs import models as _jobs  # noqa: F401
 from lefleet_server.robots import models as _robots  # noqa: F401
+from lefleet_server.sets import models as _sets  # noqa: F401
 
 
 async def test_the_migrated_schema_is_what_the_models_say(services):

@@ -40,6 +40,7 @@ class Which(BaseModel):
     interrupted: bool | None = None
     quarantined: bool | None = None
     labelled: bool | None = None
+    in_set: Line | None = None
 
     def filter(self) -> service.EpisodeFilter:
         return service.EpisodeFilter(**dict(self))

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, not_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from lefleet_server.accounts.models import User
 from lefleet_server.analysis.models import EpisodeAnalysis
@@ -16,6 +17,7 @@ from lefleet_server.episodes import labels, validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
 from lefleet_server.services import Services
+from lefleet_server.sets.models import EpisodeSet, EpisodeSetMember
 from lefleet_server.storage import BlobStore
 
 IMAGE_LENGTH_BYTES = 4
@@ -35,6 +37,8 @@ class EpisodeFilter:
     quarantined: bool | None = None
     labelled: bool | None = None
     """Whether a person has given an outcome."""
+    in_set: str | None = None
+    """Name of an EpisodeSet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,27 @@ def conditions(which: EpisodeFilter) -> list[ColumnElement[bool]]:
         found.append(Episode.started_at >= which.since)
     if which.until is not None:
         found.append(Episode.started_at < which.until)
-    # Conditions without a parameter, so that the partial indexes are seen to fit.
     if which.interrupted is not None:
-        found.append(Episode.interrupted.is_(which.interrupted))
+        found.append(_bare(Episode.interrupted, which.interrupted))
     if which.quarantined is not None:
-        found.append(Episode.quarantined.is_(which.quarantined))
+        found.append(_bare(Episode.quarantined, which.quarantined))
     if which.labelled is not None:
         found.append(Episode.label_outcome.is_not(None) if which.labelled else Episode.label_outcome.is_(None))
+    if which.in_set is not None:
+        found.append(_in_set(which.in_set))
     return found
+
+
+def _in_set(name: str) -> ColumnElement[bool]:
+    set_id = select(EpisodeSet.id).where(EpisodeSet.name == name).scalar_subquery()
+    of = EpisodeSetMember
+    # Both columns, so that the set's own index is seen to have the order of the list.
+    return exists().where(of.set_id == set_id, of.episode_id == Episode.id, of.started_at == Episode.started_at)
+
+
+def _bare(column: InstrumentedAttribute[bool], wanted: bool) -> ColumnElement[bool]:
+    """The column alone: PostgreSQL does not see that a partial index `WHERE column` fits `column IS true`."""
+    return and_(column) if wanted else not_(column)
 
 
 async def get_episode(session: AsyncSession, episode_id: str) -> Episode:

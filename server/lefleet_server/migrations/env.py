@@ -9,8 +9,9 @@ from lefleet_server.db import Base
 from lefleet_server.episodes import models as _episodes
 from lefleet_server.jobs import models as _jobs
 from lefleet_server.robots import models as _robots
+from lefleet_server.sets import models as _sets
 
-MODELS = (_accounts, _analysis, _audit, _episodes, _jobs, _robots)
+MODELS = (_accounts, _analysis, _audit, _episodes, _jobs, _robots, _sets)
 """Imported so that every table is in the metadata."""
 
 context.configure(

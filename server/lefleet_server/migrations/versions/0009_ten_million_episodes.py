@@ -1,4 +1,4 @@
-"""Indexes for ten million episodes, and the quarantine where the list can see it
+"""Indexes for ten million episodes, the quarantine where the list can see it, and named sets
 
 Revision: 0009
 After: 0005
@@ -45,6 +45,7 @@ def upgrade() -> None:
         """
     )
     _copy_quarantine()
+    _sets()
     with op.get_context().autocommit_block():
         # An index that is built concurrently waits for every transaction that is older; nobody waits for it.
         op.execute("SET lock_timeout = 0")
@@ -78,6 +79,40 @@ def _copy_quarantine() -> None:
         FOR EACH ROW EXECUTE FUNCTION episode_quarantine()
         """
     )
+
+
+def _sets() -> None:
+    op.create_table(
+        "episode_sets",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), server_default="", nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_episode_sets")),
+        sa.UniqueConstraint("name", name=op.f("uq_episode_sets_name")),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "episode_set_members",
+        sa.Column("set_id", sa.BigInteger(), nullable=False),
+        sa.Column("episode_id", sa.String(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("added_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["set_id"], ["episode_sets.id"], name=op.f("fk_episode_set_members_set_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["episode_id"], ["episodes.id"], name=op.f("fk_episode_set_members_episode_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("set_id", "episode_id", name=op.f("pk_episode_set_members")),
+        if_not_exists=True,
+    )
+    members = "episode_set_members"
+    op.create_index(
+        "ix_episode_set_members_started", members, ["set_id", "started_at", "episode_id"], if_not_exists=True
+    )
+    op.create_index("ix_episode_set_members_episode_id", members, ["episode_id"], if_not_exists=True)
 
 
 def _build(name: str, what: str) -> None:
