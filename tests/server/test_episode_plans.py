@@ -88,7 +88,9 @@ def looked_at(plan: dict) -> int:
 async def plan_of(session, statement) -> dict:
     found = await explain.plan(session, statement, "ANALYZE, BUFFERS")
     kinds = {node["Node Type"] for node in nodes(found)}
-    assert "Seq Scan" not in kinds, found
+    whole = {node["Relation Name"] for node in nodes(found) if node["Node Type"] == "Seq Scan"}
+    # A small set may be read whole; episodes never.
+    assert whole <= {"episode_sets", "episode_set_members"}, found
     assert kinds & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}, found
     return found
 
@@ -121,7 +123,9 @@ async def test_a_page_of_any_filter_or_pair_comes_from_an_index(many, names, dee
         query = query.where(queries.key_of(utc_now() - timedelta(days=190), "f") > queries.KEY)
     async with many.session() as session:
         found = await plan_of(session, query)
-    assert looked_at(found) <= MOST_ROWS, found
+    # A set beside another filter costs what the smaller of both holds: here a robot's episodes, or the whole set.
+    most = EPISODES // 10 if "set" in names and len(names) > 1 else MOST_ROWS
+    assert looked_at(found) <= most, found
 
 
 async def test_todays_totals_come_from_the_index_alone(many):
