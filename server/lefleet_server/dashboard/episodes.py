@@ -1,9 +1,11 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
 import math
+from functools import partial
 from urllib.parse import quote
 
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from lefleet_server.dashboard import queries
@@ -13,6 +15,7 @@ from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
 from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow, Size
 from lefleet_server.dashboard.selection import SCRIPT, Labeller, SelectionBar
+from lefleet_server.dashboard.sets import Collector
 from lefleet_server.dashboard.units import duration, number, repo_name, short_commit, thousands
 from lefleet_server.services import Services
 
@@ -42,12 +45,15 @@ class Episodes:
             self._compare = link(filters.address("/compare"), "lf-button")
             with self._compare:
                 Text("Compare", tag="span")
+            with link("/sets", "lf-button"):
+                Text("Sets", tag="span")
             self._new = box("lf-button is-primary", tag="button", type="button").on("click", self._show_newest)
             with self._new:
                 Text("New episodes", tag="span")
         FilterBar(filters, choices, self._filter)
         self._labeller = Labeller(services, request, self.refresh)
-        self._selection = SelectionBar(self._labeller, self._go_to_unlabelled)
+        self._collector = Collector(services, request, lambda: self._filters)
+        self._selection = SelectionBar(self._labeller, self._go_to_unlabelled, partial(self._build_collector, choices))
         self._table = box("lf-card lf-table")
         self._pager = box("lf-pager")
 
@@ -78,6 +84,15 @@ class Episodes:
         ui.navigate.history.replace(filters.address(PATH))
         self._compare.props["href"] = filters.first_page().address("/compare")
         await self.refresh()
+
+    def _build_collector(self, choices: queries.Choices, line: ui.element) -> None:
+        if choices.sets:
+            self._collector.build(choices.sets, self._filters.in_set)
+            line.on("collect", self._collect, ["detail"])
+
+    async def _collect(self, event: GenericEventArguments) -> None:
+        if await self._collector.collect(event):
+            await self.refresh()
 
     async def _go_to_unlabelled(self) -> None:
         async with self._services.db.session() as session:

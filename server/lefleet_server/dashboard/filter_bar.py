@@ -33,6 +33,8 @@ class FilterBar:
             self._select("Outcome", "All outcomes", [(name, name.capitalize()) for name in OUTCOMES], "outcome")
             self._yes_no("Ended", "Finished or not", "Interrupted", "Finished", "interrupted")
             self._yes_no("Label", "Labelled or not", "Labelled", "Not labelled", "labelled")
+            if choices.sets or filters.in_set:
+                self._select("Set", "In any set or none", [(name, name) for name in choices.sets], "in_set")
             self._time()
             self._clear = link(page, "lf-button lf-filters-end")
             with self._clear:

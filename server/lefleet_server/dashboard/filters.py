@@ -45,6 +45,7 @@ class Filters:
     outcome: str | None = None
     interrupted: bool | None = None
     labelled: bool | None = None
+    in_set: str | None = None
     last: str | None = None
     """One of SPANS: counted back from now, so that a kept link stays about the recent past."""
     since: datetime | None = None
@@ -63,6 +64,7 @@ class Filters:
             outcome=outcome if outcome in OUTCOMES else None,
             interrupted=_WORDS.get(query.get("interrupted", "")),
             labelled=_WORDS.get(query.get("labelled", "")),
+            in_set=query.get("set") or None,
             last=query.get("last") if query.get("last") in SPANS else None,
             since=_instant(query.get("since")),
             until=_instant(query.get("until")),
@@ -88,6 +90,7 @@ class Filters:
             until=self.until,
             interrupted=self.interrupted,
             labelled=self.labelled,
+            in_set=self.in_set,
         )
 
     def first_page(self) -> Self:
@@ -105,6 +108,7 @@ class Filters:
             "outcome": self.outcome,
             "interrupted": _SAID[self.interrupted],
             "labelled": _SAID[self.labelled],
+            "set": self.in_set,
             "last": self.last,
             "since": self.since and _iso(self.since),
             "until": self.until and _iso(self.until),

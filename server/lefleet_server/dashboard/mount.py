@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from lefleet_server.dashboard import assets, compare, episode, episodes, errors, fleet, login
+from lefleet_server.dashboard import assets, compare, episode, episodes, errors, fleet, login, sets
 from lefleet_server.dashboard.guard import LoginRequired
 from lefleet_server.dashboard.headers import ContentPolicy
 from lefleet_server.services import Services
@@ -18,7 +18,7 @@ def mount(app: FastAPI, services: Services) -> None:
     assets.serve()
     login.register()
     errors.register()
-    for module in (fleet, episodes, episode, compare):
+    for module in (fleet, episodes, episode, compare, sets):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
     nicegui_app.add_middleware(ContentPolicy)

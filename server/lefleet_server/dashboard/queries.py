@@ -15,6 +15,7 @@ from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import conditions
 from lefleet_server.robots.models import Robot
+from lefleet_server.sets.models import EpisodeSet
 
 COUNTED = 1001
 """So many are counted before it is estimated: an exact count of millions takes seconds."""
@@ -79,6 +80,7 @@ class Choices:
 
     robots: Sequence[str]
     policies: Sequence[str]
+    sets: Sequence[str] = ()
 
 
 async def day(session: AsyncSession, since: datetime) -> Day:
@@ -99,7 +101,8 @@ def day_query(since: datetime) -> Select[Any]:
 
 async def choices(session: AsyncSession) -> Choices:
     robots = (await session.scalars(select(Robot.id).order_by(Robot.id))).all()
-    return Choices(robots, (await session.scalars(policies_query())).all())
+    sets = (await session.scalars(select(EpisodeSet.name).order_by(EpisodeSet.name))).all()
+    return Choices(robots, (await session.scalars(policies_query())).all(), sets)
 
 
 async def episode_page(session: AsyncSession, filters: Filters, limit: int) -> EpisodePage:

@@ -75,11 +75,18 @@ class Labeller:
 class SelectionBar:
     """Stands over the table: how many are chosen, what to do with them, and the way to the next one to judge."""
 
-    def __init__(self, labeller: Labeller, next_unlabelled: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        labeller: Labeller,
+        next_unlabelled: Callable[[], Awaitable[None]],
+        more: Callable[[ui.element], None] = lambda _: None,
+    ) -> None:
+        """`more` builds what else stands in the line, given the element whose events it may listen to."""
         self._labeller = labeller
         with box("lf-selection", tag="lf-selection", may_label="yes" if labeller.allowed else "no") as self.element:
             if labeller.allowed:
                 self._build(next_unlabelled)
+                more(self.element)
 
     def _build(self, next_unlabelled: Callable[[], Awaitable[None]]) -> None:
         self.element.on("judge", self._judge, ["detail"]).on("remark", self._remark, ["detail"])

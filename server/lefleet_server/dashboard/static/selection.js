@@ -1,5 +1,5 @@
 // <lf-selection may-label="yes|no">: the keyboard's place and the chosen rows of the table of episodes (a.lf-row). Events:
-// "judge" {ids, outcome}, "remark" {ids, note}, "collect" {ids}; the buttons inside have data-do.
+// "judge" {ids, outcome}, "remark" {ids, note}, "collect" {ids, word}; the buttons inside have data-do.
 
 const OUTCOMES = { s: "success", f: "failure", u: "unknown" };
 
@@ -69,7 +69,6 @@ class Selection extends HTMLElement {
     const [what, word] = button.dataset.do.split(":");
     if (what === "judge") this.judge(word === "none" ? null : word);
     else if (what === "forget") this.forget();
-    else if (what === "collect") this.tell("collect", { ids: this.ids });
   }
 
   go(place) {
@@ -134,6 +133,15 @@ class Selection extends HTMLElement {
   }
 }
 customElements.define("lf-selection", Selection);
+
+// The select of sets: "add:NAME" and "remove:NAME" are about the chosen rows, "all:NAME" about the filters.
+document.addEventListener("change", (event) => {
+  const select = event.target.closest("lf-selection select");
+  if (!select || !select.value) return;
+  const selection = select.closest("lf-selection");
+  selection.dispatchEvent(new CustomEvent("collect", { detail: { ids: selection.ids, word: select.value } }));
+  select.value = "";
+});
 
 document.addEventListener("keydown", (event) => {
   const input = event.target.closest("lf-selection input");
