@@ -11,7 +11,7 @@ AT = "a.lf-row.is-at"
 
 @pytest.fixture
 async def labels(fleet, look):
-    """The labels of all episodes by the API, and afterwards as they were: without any."""
+    """The labels of all episodes by the API; without any before and afterwards."""
     viewer = await look(fleet.url)
 
     async def read() -> dict[str, tuple[str | None, str | None]]:
@@ -20,10 +20,14 @@ async def labels(fleet, look):
         found = {each["id"]: (each["label_outcome"], each["label_note"]) for each in items}
         return {id_: label for id_, label in found.items() if label != (None, None)}
 
+    async def clear() -> None:
+        if left := await read():
+            cleared = {"labels": [{"id": id_, "outcome": None, "note": None} for id_ in left]}
+            assert (await viewer.page.request.patch(f"{fleet.url}/api/v1/episodes", data=cleared)).ok
+
+    await clear()  # other tests leave theirs
     yield read
-    if left := await read():
-        cleared = {"labels": [{"id": id_, "outcome": None, "note": None} for id_ in left]}
-        assert (await viewer.page.request.patch(f"{fleet.url}/api/v1/episodes", data=cleared)).ok
+    await clear()
 
 
 async def are(viewer, labels, expected: dict) -> None:

@@ -128,7 +128,8 @@ class Selection extends HTMLElement {
     const count = this.chosen.size;
     this.dataset.chosen = count;
     const said = this.querySelector(".lf-selection-said");
-    const words = count ? `${count} chosen` : this.place >= 0 ? "This episode" : "Choose with J, K and Space";
+    const how = matchMedia("(pointer: coarse)").matches ? "Tick episodes to judge them" : "Choose with J, K and Space";
+    const words = count ? `${count} chosen` : this.place >= 0 ? "This episode" : how;
     if (said && said.textContent !== words) said.textContent = words;
   }
 }
