@@ -15,6 +15,7 @@ from lefleet_server import __version__, problems
 from lefleet_server.accounts import people_routes as people
 from lefleet_server.accounts import routes as accounts
 from lefleet_server.audit import routes as audit
+from lefleet_server.comparison import routes as comparison
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.deletion import files
@@ -35,6 +36,7 @@ from lefleet_server.robots import routes as robots
 from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
+from lefleet_server.sets import routes as sets
 from lefleet_server.threads import in_thread
 
 _SWEEP_S = 3600
@@ -108,6 +110,8 @@ def _api() -> APIRouter:
         robots.router,
         notes.router,
         episodes.router,
+        comparison.router,
+        sets.router,
         uploads.router,
         storage.router,
         jobs.router,

@@ -1,5 +1,6 @@
 """The schema's version: bringing a database up to date, and telling whether it is."""
 
+import asyncio
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from lefleet_server.cluster import DATABASE
 from lefleet_server.config import Settings
@@ -43,13 +44,31 @@ async def require_current(engine: AsyncEngine) -> None:
         )
 
 
-async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
-    """Brings the schema to `head`; returns the revisions before and after."""
-    async with engine.begin() as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        # A migration that cannot get its lock must not queue up behind it everything the running server asks.
-        await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        return await connection.run_sync(_upgrade)
+async def migrate(engine: AsyncEngine, to: str = "head") -> tuple[str | None, str]:
+    """Brings the schema to the newest revision, or only `to` an older one; returns the revisions before and after.
+
+    Each migration is committed by itself: one that fails leaves those before it, and the next call goes on there.
+    """
+    async with engine.connect() as connection:
+        try:
+            await _be_alone(connection)
+            # A migration that cannot get its lock must not queue up behind it everything the running server asks.
+            await connection.execute(text("SET lock_timeout = '5s'"))
+            await connection.commit()
+            return await connection.run_sync(_upgrade, to)
+        finally:
+            # Ends the session, and with it the advisory lock and what was set, also after a failure in the middle.
+            await connection.invalidate()
+
+
+async def _be_alone(connection: AsyncConnection) -> None:
+    """Waits until no other migration runs.
+
+    Asks again and again: a transaction that waits for the lock would be waited for by CREATE INDEX CONCURRENTLY.
+    """
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
+        await connection.rollback()
+        await asyncio.sleep(0.2)
 
 
 async def ensure_database(settings: Settings) -> None:
@@ -64,12 +83,13 @@ async def ensure_database(settings: Settings) -> None:
         await connection.close()
 
 
-def _upgrade(connection: Connection) -> tuple[str | None, str]:
+def _upgrade(connection: Connection, to: str) -> tuple[str | None, str]:
     before = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()  # reading began a transaction; each migration begins its own
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return before, head()
+    command.upgrade(config, to)
+    return before, head() if to == "head" else to
 
 
 def _config(**options: Any) -> Config:

@@ -18,6 +18,7 @@ import checkpoint
 import control_loop
 import dashboard
 import demo
+import episodes_list
 import inference
 import ingest
 import killed
@@ -46,7 +47,22 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-MODULES = [recording, control_loop, rollout, killed, inference, arm_bus, ingest, dashboard, checkpoint, noop, demo]
+MODULES = [
+    recording, control_loop, rollout, killed, inference, arm_bus, ingest, episodes_list, dashboard, checkpoint, noop, demo,
+]  # fmt: skip
+    recording,
+    control_loop,
+    rollout,
+    killed,
+    inference,
+    arm_bus,
+    ingest,
+    episodes_list,
+    dashboard,
+    checkpoint,
+    noop,
+    demo,
+]
 BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 
@@ -57,7 +73,7 @@ def main(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each row; the median counts")] = 3,
     quick: Annotated[bool, typer.Option(help="A few seconds to see that it works; the numbers mean nothing")] = False,
-    slow: Annotated[bool, typer.Option(help="Also LeRobotDataset's PNG way, minutes more")] = False,
+    slow: Annotated[bool, typer.Option(help="Also LeRobotDataset's PNG way and ten million episodes")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything measured here")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/benchmarks.md")] = False,
     folder: Annotated[Path, typer.Option(help="Folder on the disk to measure; what is written is removed")] = DISK,

@@ -15,6 +15,8 @@ PAGES = {
     "/robots/{robot_id}": "viewer",
     "/episodes": "viewer",
     "/episodes/{episode_id}": "viewer",
+    "/compare": "viewer",
+    "/sets": "viewer",
     "/storage": "viewer",
     "/jobs": "viewer",
     "/tokens": "viewer",

@@ -134,6 +134,33 @@ STEPS = [
         f"{API}/episodes/{{episode_id}}",
         lambda ids: (f"{API}/episodes/{ids['episode']}", {"params": {"reason": "a face is in it"}}),
     ),
+    (
+        "PATCH",
+        f"{API}/episodes",
+        lambda ids: (f"{API}/episodes", {"json": {"labels": [{"id": ids["episode"], "note": "it slipped"}]}}),
+    ),
+    ("POST", f"{API}/sets", lambda _: (f"{API}/sets", {"json": {"name": "good"}})),
+    (
+        "POST",
+        f"{API}/sets/{{name}}/episodes/matching",
+        lambda _: (f"{API}/sets/good/episodes/matching", {"params": {"robot": "robot-1"}}),
+    ),
+    (
+        "PATCH",
+        f"{API}/sets/{{name}}/episodes",
+        lambda ids: (f"{API}/sets/good/episodes", {"json": {"remove": [ids["episode"]]}}),
+    ),
+    (
+        "PATCH",
+        f"{API}/sets/{{name}}/episodes",
+        lambda ids: (f"{API}/sets/good/episodes", {"json": {"add": [ids["episode"]]}}),
+    ),
+    (
+        "DELETE",
+        f"{API}/sets/{{name}}/episodes/matching",
+        lambda _: (f"{API}/sets/good/episodes/matching", {"params": {"robot": "robot-1"}}),
+    ),
+    ("DELETE", f"{API}/sets/{{name}}", lambda _: (f"{API}/sets/good", {})),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

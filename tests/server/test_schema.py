@@ -16,6 +16,7 @@ from lefleet_server.jobs import models as _jobs  # noqa: F401
 from lefleet_server.previews import models as _previews  # noqa: F401
 from lefleet_server.retention import models as _retention  # noqa: F401
 from lefleet_server.robots import models as _robots  # noqa: F401
+from lefleet_server.sets import models as _sets  # noqa: F401
 from lefleet_server.views import models as _views  # noqa: F401
 
 

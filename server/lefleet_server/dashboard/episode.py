@@ -34,7 +34,12 @@ class EpisodeHead:
     """The title line: which episode, how it ended, where to go from here."""
 
     def __init__(
-        self, episode: Episode, filters: Filters, neighbours: tuple[str | None, str | None], quarantined: bool
+        self,
+        episode: Episode,
+        filters: Filters,
+        neighbours: tuple[str | None, str | None],
+        unlabelled: str | None,
+        quarantined: bool,
     ) -> None:
         with box("lf-head", tag="header"):
             with box("lf-head-text"):
@@ -49,6 +54,8 @@ class EpisodeHead:
                 newer, older = neighbours
                 _neighbour(newer, filters, "previous", "Newer episode (K)", "k")
                 _neighbour(older, filters, "next", "Older episode (J)", "j")
+                if unlabelled:
+                    _unlabelled(unlabelled, filters)
                 with link(f"/api/v1/episodes/{episode.id}/file", "lf-button", download=f"{episode.id}.h5"):
                     icon("download")
                     Text("HDF5", tag="span")
@@ -72,6 +79,12 @@ def _neighbour(episode_id: str | None, filters: Filters, icon_name: str, title: 
     target = filters.address(f"{LIST}/{episode_id}") if episode_id else ""
     with link(target, classes, title=title, aria_label=title, data_key=key):
         icon(icon_name)
+
+
+def _unlabelled(episode_id: str, filters: Filters) -> None:
+    title = "Next episode that nobody has labelled (N)"
+    with link(filters.address(f"{LIST}/{episode_id}"), "lf-button", title=title, data_key="n"):
+        Text("Next unlabelled", tag="span")
 
 
 def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
@@ -100,6 +113,7 @@ def register(services: Services) -> None:
                 judgement = await queries.last_label(session, episode_id)
                 found = (await analyses.of_episodes(session, [episode_id])).get(episode_id)
                 held = await holds.of_episode(session, episode)
+                unlabelled = await queries.next_unlabelled(session, filters, episode)
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
         except problems.Gone as gone:
             with frame(request, "Episodes"):
@@ -112,7 +126,7 @@ def register(services: Services) -> None:
             return
         with frame(request, "Episodes", "player/player.js"):
             quarantined = found is not None and found.state == "quarantined"
-            top = EpisodeHead(episode, filters, neighbours, quarantined)
+            top = EpisodeHead(episode, filters, neighbours, unlabelled, quarantined)
             with box("lf-episode"):
                 _build_player(episode, made)
                 with box("lf-side"):

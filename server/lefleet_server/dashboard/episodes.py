@@ -1,9 +1,12 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import quote
 
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
@@ -15,9 +18,11 @@ from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
 from lefleet_server.dashboard.quality_panel import build_badges
-from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow
+from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow, Size
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import duration, number, repo_name, short_commit
+from lefleet_server.dashboard.selection import SCRIPT, Labeller, SelectionBar
+from lefleet_server.dashboard.sets import Collector
+from lefleet_server.dashboard.units import duration, number, repo_name, short_commit, thousands
 from lefleet_server.previews import service as previews
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.previews.schemas import address
@@ -41,15 +46,23 @@ _COLUMNS = (
 class Episodes:
     """One viewer's table."""
 
-    def __init__(self, services: Services, filters: Filters, choices: queries.Choices) -> None:
+    def __init__(self, services: Services, request: Request, filters: Filters, choices: queries.Choices) -> None:
         self._services = services
         self._filters = filters
         self._top: str | None = None
         with head("Episodes", "Everything the fleet has recorded, newest first"):
+            self._compare = link(filters.address("/compare"), "lf-button")
+            with self._compare:
+                Text("Compare", tag="span")
+            with link("/sets", "lf-button"):
+                Text("Sets", tag="span")
             self._new = box("lf-button is-primary", tag="button", type="button").on("click", self._show_newest)
             with self._new:
                 Text("New episodes", tag="span")
         FilterBar(filters, choices, self._filter)
+        self._labeller = Labeller(services, request, self.refresh)
+        self._collector = Collector(services, request, lambda: self._filters)
+        self._selection = SelectionBar(self._labeller, self._go_to_unlabelled, partial(self._build_collector, choices))
         self._table = box("lf-card lf-table")
         self._pager = box("lf-pager")
 
@@ -58,6 +71,7 @@ class Episodes:
             page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
             found = await analyses.of_episodes(session, [row.id for row in page.rows])
             made = await previews.of_episodes(session, [row.id for row in page.rows])
+            size = await queries.size(session, self._filters)
         self._new.set_visibility(False)
         self._top = page.rows[0].id if page.rows and not page.has_newer else None
         self._table.clear()
@@ -65,7 +79,8 @@ class Episodes:
             self._build_rows(page, found, made)
         self._pager.clear()
         with self._pager:
-            self._build_pager(page)
+            self._build_pager(page, size)
+        self._selection.show()
 
     async def look_for_new(self) -> None:
         """Offers newer episodes instead of moving the rows under the reader's finger."""
@@ -78,7 +93,25 @@ class Episodes:
     async def _filter(self, filters: Filters) -> None:
         self._filters = filters
         ui.navigate.history.replace(filters.address(PATH))
+        self._compare.props["href"] = filters.first_page().address("/compare")
         await self.refresh()
+
+    def _build_collector(self, choices: queries.Choices, line: ui.element) -> None:
+        if choices.sets:
+            self._collector.build(choices.sets, self._filters.in_set)
+            line.on("collect", self._collect, ["detail"])
+
+    async def _collect(self, event: GenericEventArguments) -> None:
+        if await self._collector.collect(event):
+            await self.refresh()
+
+    async def _go_to_unlabelled(self) -> None:
+        async with self._services.db.session() as session:
+            found = await queries.next_unlabelled(session, self._filters)
+        if found is None:
+            ui.notify("Every episode of these filters has a label.", type="positive")
+        else:
+            ui.navigate.to(self._filters.first_page().address(f"{PATH}/{found}"))
 
     async def _show_newest(self) -> None:
         await self._filter(self._filters.first_page())
@@ -96,7 +129,7 @@ class Episodes:
             for name, classes in _COLUMNS:
                 Text(name, classes)
         for row in page.rows:
-            build_row(row, self._filters, found.get(row.id), made.get(row.id, ()))
+            build_row(row, self._filters, self._labeller.allowed, found.get(row.id), made.get(row.id, ()))
 
     def _build_empty(self) -> None:
         if self._filters.is_set:
@@ -108,22 +141,35 @@ class Episodes:
             with empty("episodes", "No episodes yet", text), link("/", "lf-button"):
                 Text("Look at the robots", tag="span")
 
-    def _build_pager(self, page: EpisodePage) -> None:
+    def _build_pager(self, page: EpisodePage, size: Size) -> None:
         if not page.has_newer and not page.has_older:
             return
-        Text(f"{len(page.rows)} episodes on this page", tag="span")
+        Text(f"{len(page.rows)} of {how_many(size)} on this page", tag="span")
         first, last = (page.rows[0].cursor, page.rows[-1].cursor) if page.rows else (None, None)
         with box():
             _page_link("Newer", "previous", self._filters.changed(after=first), page.has_newer and first is not None)
             _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
 
 
+def how_many(size: Size) -> str:
+    """An estimate is said as such, and to two digits only."""
+    if size.exact:
+        return f"{size.episodes} episode{'' if size.episodes == 1 else 's'}"
+    return f"about {thousands(round(size.episodes, 1 - int(math.log10(size.episodes))))} episodes"
+
+
 def build_row(
-    row: EpisodeRow, filters: Filters, found: EpisodeAnalysis | None, made: Sequence[EpisodePreview] = ()
+    row: EpisodeRow,
+    filters: Filters,
+    may_choose: bool,
+    found: EpisodeAnalysis | None,
+    made: Sequence[EpisodePreview] = (),
 ) -> None:
     """One episode as a link to its page, with what a worker found in it."""
     target = filters.first_page().address(f"{PATH}/{row.id}")
     with link(target, "lf-row", data_episode=row.id):
+        if may_choose:
+            box("lf-check", tag="span", role="checkbox", aria_checked="false", aria_label="Choose this episode")
         _build_thumbnails(row, made)
         with box("lf-cell lf-cell-robot"):
             Text(row.robot_id, "lf-cell-main lf-cut")
@@ -135,6 +181,8 @@ def build_row(
             outcome_chip(row.result)
             if row.interrupted:
                 Chip("Interrupted", "warn", "is-plain")
+            if row.label_outcome:
+                Text("labelled", "lf-cell-sub")
             build_badges(found)
         Text(duration(row.duration_s), "lf-num is-right lf-cell-long")
         with box("lf-num is-right is-wide lf-cell-long"):
@@ -172,7 +220,7 @@ def register(services: Services) -> None:
         filters = Filters.parse(request.query_params)
         async with services.db.session() as session:
             choices = await queries.choices(session)
-        with frame(request, "Episodes"):
-            episodes = Episodes(services, filters, choices)
+        with frame(request, "Episodes", SCRIPT):
+            episodes = Episodes(services, request, filters, choices)
             await episodes.refresh()
             ui.timer(_LOOK_FOR_NEW_S, episodes.look_for_new, immediate=False)

@@ -16,7 +16,9 @@ from lefleet_server.dashboard.units import repo_name
 class FilterBar:
     """Calls `apply` with the filters of the first page whenever a person changes one."""
 
-    def __init__(self, filters: Filters, choices: Choices, apply: Callable[[Filters], Awaitable[None]]) -> None:
+    def __init__(
+        self, filters: Filters, choices: Choices, apply: Callable[[Filters], Awaitable[None]], page: str = "/episodes"
+    ) -> None:
         self._filters = filters
         self._apply = apply
         robots = [(robot, robot) for robot in choices.robots]
@@ -25,10 +27,13 @@ class FilterBar:
             self._select("Robot", "All robots", robots, "robot")
             self._select("Policy", "All policies", policies, "policy")
             self._select("Outcome", "All outcomes", [(name, name.capitalize()) for name in OUTCOMES], "outcome")
-            self._interrupted()
+            self._yes_no("Ended", "Finished or not", "Interrupted", "Finished", "interrupted")
+            self._yes_no("Label", "Labelled or not", "Labelled", "Not labelled", "labelled")
+            if choices.sets or filters.in_set:
+                self._select("Set", "In any set or none", [(name, name) for name in choices.sets], "in_set")
             self._select("Quality", "Any quality", list(QUALITIES.items()), "quality")
             TimeSpan(filters.last, filters.since, filters.until, self._change)
-            self._clear = link("/episodes", "lf-button lf-filters-end")
+            self._clear = link(page, "lf-button lf-filters-end")
             with self._clear:
                 Text("Clear filters", tag="span")
         self._clear.set_visibility(filters.is_set)
@@ -43,13 +48,13 @@ class FilterBar:
 
         Select(label, all_, options, chosen, change)
 
-    def _interrupted(self) -> None:
-        chosen = {True: "yes", False: "no", None: None}[self._filters.interrupted]
+    def _yes_no(self, label: str, all_: str, yes: str, no: str, name: str) -> None:
+        chosen = {True: "yes", False: "no", None: None}[getattr(self._filters, name)]
 
         async def change(event: GenericEventArguments) -> None:
-            await self._change(interrupted={"yes": True, "no": False}.get(event.args))
+            await self._change(**{name: {"yes": True, "no": False}.get(event.args)})
 
-        Select("Ended", "Finished or not", [("no", "Finished"), ("yes", "Interrupted")], chosen, change)
+        Select(label, all_, [("no", no), ("yes", yes)], chosen, change)
 
     async def _change(self, **changes: object) -> None:
         self._filters = replace(self._filters.first_page(), **changes)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from lefleet_server.dashboard.quality import QUALITIES
+from lefleet_server.episodes.service import EpisodeFilter
 
 OUTCOMES = ("success", "failure", "unknown")
 SPANS = {
@@ -16,6 +17,7 @@ SPANS = {
     "30d": timedelta(days=30),
 }
 _WORDS = {"yes": True, "no": False}
+_SAID = {True: "yes", False: "no", None: None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Filters:
     interrupted: bool | None = None
     quality: str | None = None
     """One of QUALITIES."""
+    labelled: bool | None = None
+    in_set: str | None = None
     last: str | None = None
     """One of SPANS: counted back from now, so that a kept link stays about the recent past."""
     since: datetime | None = None
@@ -63,6 +67,8 @@ class Filters:
             outcome=outcome if outcome in OUTCOMES else None,
             interrupted=_WORDS.get(query.get("interrupted", "")),
             quality=query.get("quality") if query.get("quality") in QUALITIES else None,
+            labelled=_WORDS.get(query.get("labelled", "")),
+            in_set=query.get("set") or None,
             last=query.get("last") if query.get("last") in SPANS else None,
             since=instant(query.get("since")),
             until=instant(query.get("until")),
@@ -78,6 +84,19 @@ class Filters:
         """The earliest start that matches."""
         return now - SPANS[self.last] if self.last else self.since
 
+    def which(self, now: datetime) -> EpisodeFilter:
+        """What it means now; the place of the page is no part of it."""
+        return EpisodeFilter(
+            robot=self.robot,
+            policy=self.policy,
+            outcome=self.outcome,
+            since=self.begins(now),
+            until=self.until,
+            interrupted=self.interrupted,
+            labelled=self.labelled,
+            in_set=self.in_set,
+        )
+
     def first_page(self) -> Self:
         return replace(self, before=None, after=None)
 
@@ -91,8 +110,10 @@ class Filters:
             "robot": self.robot,
             "policy": self.policy,
             "outcome": self.outcome,
-            "interrupted": {True: "yes", False: "no", None: None}[self.interrupted],
             "quality": self.quality,
+            "interrupted": _SAID[self.interrupted],
+            "labelled": _SAID[self.labelled],
+            "set": self.in_set,
             "last": self.last,
             "since": self.since and iso(self.since),
             "until": self.until and iso(self.until),

@@ -55,8 +55,8 @@ class LabelPanel:
 
     def _button(self, outcome: str, place: int, may_label: bool) -> Text:
         button = Text(outcome.capitalize(), "lf-segment", tag="button")
-        button.props.update({"type": "button", "data-outcome": outcome, "data-key": str(place)})
-        button.props.update({"title": f"Key {place}"})
+        button.props.update({"type": "button", "data-outcome": outcome, "data-key": f"{place} {outcome[0]}"})
+        button.props.update({"title": f"Key {place} or {outcome[0].upper()}"})
         if may_label:
             button.on("click", lambda: self._save(outcome, self._episode.label_note))
         else:

@@ -8,6 +8,7 @@ from lefleet_server.dashboard import (
     account,
     assets,
     audit,
+    compare,
     episode,
     episodes,
     errors,
@@ -17,6 +18,7 @@ from lefleet_server.dashboard import (
     people,
     person,
     robot,
+    sets,
     storage,
     tokens,
 )
@@ -37,7 +39,7 @@ def mount(app: FastAPI, services: Services) -> None:
     feed = FleetFeed(services)  # one for all pages: the fleet is read once
     fleet.register(services, feed)
     robot.register(services, feed)
-    for module in (episodes, episode, storage, jobs, tokens, people, person, audit, account):
+    for module in (episodes, episode, compare, sets, storage, jobs, tokens, people, person, audit, account):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
     nicegui_app.add_middleware(ContentPolicy)

@@ -18,6 +18,10 @@ def number(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{value:,.{digits}f}".replace(",", "\u2009")
 
 
+def thousands(value: int) -> str:
+    return f"{value:,}".replace(",", "\u2009")
+
+
 def percent(part: int, whole: int) -> str:
     return DASH if whole == 0 else f"{100 * part / whole:.0f}"
 

@@ -3,12 +3,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, func
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.db import Base
 
 _OUTCOMES = "('success', 'failure', 'unknown')"
+
+
+def _few(name: str, where: str, by: str | None = None) -> Index:
+    """A partial index for the list in its order, of all or by one column."""
+    columns = (by, "started_at", "id") if by else ("started_at", "id")
+    full = f"ix_episodes_{by.split('_')[0]}_{name}" if by else f"ix_episodes_{name}"
+    return Index(full, *columns, postgresql_where=text(where))
 
 
 class Episode(Base):
@@ -23,6 +30,26 @@ class Episode(Base):
         Index("ix_episodes_robot_started", "robot_id", "started_at", "id"),
         Index("ix_episodes_policy_started", "policy_repo", "started_at", "id"),
         Index("ix_episodes_result_started", "result", "started_at", "id"),
+        # Pairs of filters: by one of them alone, PostgreSQL would walk through all of a robot's or a policy's episodes.
+        Index("ix_episodes_robot_policy_started", "robot_id", "policy_repo", "started_at", "id"),
+        Index("ix_episodes_robot_result_started", "robot_id", "result", "started_at", "id"),
+        Index("ix_episodes_policy_result_started", "policy_repo", "result", "started_at", "id"),
+        # What few episodes are: a walk from the newest to the first such one would be long, and these are small.
+        _few("interrupted", "interrupted"),
+        _few("interrupted", "interrupted", "robot_id"),
+        _few("interrupted", "interrupted", "policy_repo"),
+        _few("labelled", "label_outcome IS NOT NULL"),
+        _few("labelled", "label_outcome IS NOT NULL", "robot_id"),
+        _few("labelled", "label_outcome IS NOT NULL", "policy_repo"),
+        _few("quarantined", "quarantined"),
+        # Visited and counted soon after they arrive, so that counting reads the index alone (migration 0009).
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_insert_scale_factor": 0,
+                "autovacuum_vacuum_insert_threshold": 50000,
+                "autovacuum_analyze_scale_factor": 0.01,
+            }
+        },
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -55,6 +82,8 @@ class Episode(Base):
     cameras: Mapped[list[str]]
     blob_missing_at: Mapped[datetime | None]
     """When `lefleet-server fsck` found that the file is lost: the robot is asked for it again."""
+    quarantined: Mapped[bool] = mapped_column(server_default=false())
+    """Whether the file was found to be invalid: a trigger copies it from the analysis (migration 0009)."""
     meta: Mapped[dict[str, Any]]
     """The file's other attributes (see docs/episode-format.md)."""
     image_index: Mapped[dict[str, Any]]

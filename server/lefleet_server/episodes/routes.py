@@ -9,10 +9,11 @@ from pydantic import AwareDatetime, BaseModel
 from lefleet_server.analysis import FlagName
 from lefleet_server.analysis import service as analyses
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
-from lefleet_server.episodes import ingest, ranges, service
+from lefleet_server.episodes import ingest, labels, ranges, service
 from lefleet_server.episodes.schemas import (
     Analysis,
     EpisodeDetail,
+    EpisodeLabels,
     EpisodeOut,
     EpisodePage,
     Held,
@@ -20,6 +21,7 @@ from lefleet_server.episodes.schemas import (
     Missing,
     Outcome,
     Receipt,
+    Relabelled,
     Signals,
 )
 from lefleet_server.fields import Line, Sha256
@@ -40,6 +42,8 @@ class Which(BaseModel):
     interrupted: bool | None = None
     quarantined: bool | None = None
     flag: FlagName | None = None
+    labelled: bool | None = None
+    in_set: Line | None = None
 
     def filter(self) -> service.EpisodeFilter:
         return service.EpisodeFilter(**dict(self))
@@ -71,6 +75,13 @@ async def list_episodes(
     async with services.db.session() as session:
         page = await service.list_episodes(session, which.filter(), limit, cursor)
     return EpisodePage(items=[EpisodeOut.model_validate(e) for e in page.items], next_cursor=page.next_cursor)
+
+
+@router.patch("/episodes", tags=["people"])
+async def patch_labels(body: EpisodeLabels, user: Operator, services: ServicesDep) -> Relabelled:
+    """Labels of up to 500 episodes at once, all or none. Each is kept in the audit log."""
+    async with services.db.transaction() as session:
+        return Relabelled.of(await labels.label(session, user, {each.id: each.change() for each in body.labels}))
 
 
 @router.get("/episodes/{episode_id}", tags=["people"])

@@ -1,13 +1,15 @@
 """What goes over HTTP about episodes."""
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lefleet_server.deletion.models import DeletedEpisode
+from lefleet_server.episodes.labels import MAX_EPISODES, Change, Labelled
 from lefleet_server.episodes.models import Episode
-from lefleet_server.fields import Sha256, Text
+from lefleet_server.fields import EpisodeId, Sha256, Text
 
 type Outcome = Literal["success", "failure", "unknown"]
 
@@ -129,6 +131,51 @@ class Label(BaseModel):
 
     outcome: Outcome | None
     note: Text | None = None
+
+
+class EpisodeLabel(BaseModel):
+    """A change of one episode's label; null takes it back, what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: EpisodeId
+    outcome: Outcome | None = None
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.model_fields_set == {"id"}:
+            raise ValueError("name outcome, note or both")
+        return self
+
+    def change(self) -> Change:
+        return cast(Change, self.model_dump(exclude={"id"}, exclude_unset=True))
+
+
+class EpisodeLabels(BaseModel):
+    """All are changed, or none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: list[EpisodeLabel] = Field(min_length=1, max_length=MAX_EPISODES)
+
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: list[EpisodeLabel]) -> list[EpisodeLabel]:
+        ids = [label.id for label in labels]
+        if twice := next((id_ for id_ in ids if ids.count(id_) > 1), None):
+            raise ValueError(f"episode {twice} is there twice")
+        return labels
+
+
+class Relabelled(BaseModel):
+    """The labels before, of those that changed: sent back as `labels`, they undo the change."""
+
+    labels: list[EpisodeLabel]
+
+    @classmethod
+    def of(cls, done: Labelled) -> Self:
+        return cls(labels=[EpisodeLabel(id=id_, **asdict(was)) for id_, was in done.before.items()])
 
 
 type Column = list[float | None]

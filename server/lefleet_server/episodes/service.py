@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from lefleet_server.accounts.models import User
 from lefleet_server.analysis import FlagName
 from lefleet_server.analysis.models import EpisodeAnalysis
-from lefleet_server.audit.service import audit
 from lefleet_server.deletion import tombstones
 from lefleet_server.deletion.models import DeletedEpisode
-from lefleet_server.episodes import validation
+from lefleet_server.episodes import labels, validation
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Invalid, NotFound
 from lefleet_server.services import Services
+from lefleet_server.sets.models import EpisodeSet, EpisodeSetMember
 from lefleet_server.storage import BlobStore
 
 IMAGE_LENGTH_BYTES = 4
@@ -38,6 +39,10 @@ class EpisodeFilter:
     interrupted: bool | None = None
     quarantined: bool | None = None
     flag: FlagName | None = None
+    labelled: bool | None = None
+    """Whether a person has given an outcome."""
+    in_set: str | None = None
+    """Name of an EpisodeSet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +54,7 @@ class Page:
 
 async def list_episodes(session: AsyncSession, which: EpisodeFilter, limit: int, cursor: str | None = None) -> Page:
     """Episodes, newest first. Pages are stable: an episode arriving in between neither repeats nor hides one."""
-    query = select(Episode).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(limit + 1)
-    if which.robot is not None:
-        query = query.where(Episode.robot_id == which.robot)
-    if which.policy is not None:
-        query = query.where(Episode.policy_repo == which.policy)
-    if which.outcome is not None:
-        query = query.where(Episode.result == which.outcome)
-    if which.since is not None:
-        query = query.where(Episode.started_at >= which.since)
-    if which.until is not None:
-        query = query.where(Episode.started_at < which.until)
-    if which.interrupted is not None:
-        query = query.where(Episode.interrupted.is_(which.interrupted))
-    if which.quarantined is not None:
-        query = query.where(quarantined() if which.quarantined else ~quarantined())
-    if which.flag is not None:
-        query = query.where(flagged(which.flag))
+    query = matching(which).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(tuple_(Episode.started_at, Episode.id) < tuple_(*_decode(cursor)))
     found = (await session.scalars(query)).all()
@@ -73,9 +62,47 @@ async def list_episodes(session: AsyncSession, which: EpisodeFilter, limit: int,
     return Page(items, _encode(items[-1]) if len(found) > limit else None)
 
 
-async def policies(session: AsyncSession) -> Sequence[str]:
-    """The policy repos that have episodes, sorted."""
-    return (await session.scalars(select(Episode.policy_repo).distinct().order_by(Episode.policy_repo))).all()
+def matching(which: EpisodeFilter) -> Select[Episode]:
+    """The episodes of a filter, in no order."""
+    return select(Episode).where(*conditions(which))
+
+
+def conditions(which: EpisodeFilter) -> list[ColumnElement[bool]]:
+    """Each is answered by an index of its own, alone and by pairs (tests/server/test_episode_plans.py)."""
+    found: list[ColumnElement[bool]] = []
+    if which.robot is not None:
+        found.append(Episode.robot_id == which.robot)
+    if which.policy is not None:
+        found.append(Episode.policy_repo == which.policy)
+    if which.outcome is not None:
+        found.append(Episode.result == which.outcome)
+    if which.since is not None:
+        found.append(Episode.started_at >= which.since)
+    if which.until is not None:
+        found.append(Episode.started_at < which.until)
+    if which.interrupted is not None:
+        found.append(_bare(Episode.interrupted, which.interrupted))
+    if which.quarantined is not None:
+        found.append(_bare(Episode.quarantined, which.quarantined))
+    if which.flag is not None:
+        found.append(flagged(which.flag))
+    if which.labelled is not None:
+        found.append(Episode.label_outcome.is_not(None) if which.labelled else Episode.label_outcome.is_(None))
+    if which.in_set is not None:
+        found.append(_in_set(which.in_set))
+    return found
+
+
+def _in_set(name: str) -> ColumnElement[bool]:
+    set_id = select(EpisodeSet.id).where(EpisodeSet.name == name).scalar_subquery()
+    of = EpisodeSetMember
+    # Both columns, so that the set's own index is seen to have the order of the list.
+    return exists().where(of.set_id == set_id, of.episode_id == Episode.id, of.started_at == Episode.started_at)
+
+
+def _bare(column: InstrumentedAttribute[bool], wanted: bool) -> ColumnElement[bool]:
+    """The column alone: PostgreSQL does not see that a partial index `WHERE column` fits `column IS true`."""
+    return and_(column) if wanted else not_(column)
 
 
 async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
@@ -85,12 +112,6 @@ async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
         deleted = await session.get(DeletedEpisode, episode_id)
         raise tombstones.gone(deleted) if deleted else NotFound(f"no episode {episode_id!r}")
     return found
-
-
-def quarantined() -> ColumnElement[bool]:
-    """Whether the episode's file was found to be invalid."""
-    bad = EpisodeAnalysis.episode_id == Episode.id, EpisodeAnalysis.state == "quarantined"
-    return exists().where(*bad)
 
 
 def flagged(name: FlagName | None = None) -> ColumnElement[bool]:
@@ -116,16 +137,8 @@ async def set_label(
     session: AsyncSession, user: User, episode_id: str, outcome: str | None, note: str | None
 ) -> Episode:
     """A person's judgement; None takes it back. The audit log keeps who, when, old and new."""
-    episode = await session.get(Episode, episode_id, with_for_update=True)
-    if episode is None:
-        raise NotFound(f"no episode {episode_id!r}")
-    old = {"outcome": episode.label_outcome, "note": episode.label_note}
-    new = {"outcome": outcome, "note": note}
-    if old == new:
-        return episode
-    episode.label_outcome, episode.label_note = outcome, note
-    audit(session, f"user:{user.username}", "episode.labelled", f"episode:{episode_id}", {"old": old, "new": new})
-    await session.flush()
+    await labels.label(session, user, {episode_id: {"outcome": outcome, "note": note}})
+    episode = await get_episode(session, episode_id)
     await session.refresh(episode)
     return episode
 

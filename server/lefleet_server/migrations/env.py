@@ -12,15 +12,17 @@ from lefleet_server.jobs import models as _jobs
 from lefleet_server.previews import models as _previews
 from lefleet_server.retention import models as _retention
 from lefleet_server.robots import models as _robots
+from lefleet_server.sets import models as _sets
 from lefleet_server.views import models as _views
 
-MODELS = (_accounts, _analysis, _audit, _deletion, _episodes, _jobs, _previews, _retention, _robots, _views)
+MODELS = (_accounts, _analysis, _audit, _deletion, _episodes, _jobs, _previews, _retention, _robots, _sets, _views)
 """Imported so that every table is in the metadata."""
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     compare_server_default=True,
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

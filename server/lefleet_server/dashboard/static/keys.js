@@ -1,4 +1,4 @@
-// Keyboard shortcuts. `?` lists those of the page: what scripts registered, and every element with data-key.
+// Keyboard shortcuts. `?` lists those of the page: what scripts registered, and every element with data-key="1 s".
 
 const known = [];
 
@@ -8,7 +8,7 @@ export function shortcut(key, what, run) {
 }
 
 const typing = (target) => target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
-const pressable = (key) => document.querySelector(`[data-key="${CSS.escape(key)}"]:not([disabled], .is-off)`);
+const pressable = (key) => document.querySelector(`[data-key~="${CSS.escape(key)}"]:not([disabled], .is-off)`);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -34,7 +34,8 @@ function list() {
   rows.className = "lf-keys";
   for (const { key, what } of [...known, ...pressed, { key: "?", what: "This list" }]) {
     const name = document.createElement("dt");
-    name.append(Object.assign(document.createElement("kbd"), { textContent: key.length === 1 ? key.toUpperCase() : key }));
+    for (const each of key.split(" "))
+      name.append(Object.assign(document.createElement("kbd"), { textContent: each.length === 1 ? each.toUpperCase() : each }));
     rows.append(name, Object.assign(document.createElement("dd"), { textContent: what }));
   }
   dialog.append(title, rows);

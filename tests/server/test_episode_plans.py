@@ -1,0 +1,160 @@
+"""The list of episodes is answered from indexes: the plans of every filter, on a table of 200,000 rows."""
+
+import importlib.util
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from sqlalchemy import func, select
+
+from lefleet_server import explain
+from lefleet_server.config import Settings
+from lefleet_server.dashboard import queries
+from lefleet_server.dashboard.filters import Filters
+from lefleet_server.db import Database, utc_now
+from lefleet_server.episodes import service
+from lefleet_server.episodes.models import Episode
+from lefleet_server.episodes.service import EpisodeFilter
+
+EPISODES, ROBOTS = 200_000, 30
+MOST_ROWS = 4_000
+"""Looked at for a page of 50: a walk through everything looks at fifty times as many."""
+
+
+# One in a hundred; ANALYZE, as autovacuum would.
+_A_SET = """
+INSERT INTO episode_sets (name, created_by) VALUES ('good', 'test');
+INSERT INTO episode_set_members (set_id, episode_id, started_at)
+SELECT 1, id, started_at FROM episodes WHERE hashtext(id) % 100 = 0;
+ANALYZE episode_sets, episode_set_members;
+"""
+
+
+@pytest.fixture(scope="module")
+async def many(postgres: dict) -> AsyncIterator[Database]:
+    """A database of its own with many episodes; read only."""
+    name = "episode_plans"
+    rows = _beside_the_benchmarks("episode_rows")
+    async with _connected(postgres, "postgres") as connection:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE lefleet")
+    async with _connected(postgres, name) as connection:
+        await rows.fill(connection, EPISODES, ROBOTS)
+        await connection.execute(_A_SET)
+    host = quote(postgres["host"], safe="")
+    url = f"postgresql://{postgres['user']}:{postgres['password']}@/{name}?host={host}"
+    db = Database(Settings(state_dir=Path("unused"), database_url=url))
+    yield db
+    await db.close()
+    async with _connected(postgres, "postgres") as connection:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def _connected(postgres: dict, name: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(**postgres | {"database": name})
+    yield connection
+    await connection.close()
+
+
+def _beside_the_benchmarks(name: str):
+    place = Path(__file__).parents[1] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nodes(plan: dict) -> Iterator[dict]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+def looked_at(plan: dict) -> int:
+    """Rows that scans read, those that a filter threw away included; what a bitmap only found in an index is none."""
+    thrown = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(
+        (node["Actual Rows"] + sum(node.get(name, 0) for name in thrown)) * node["Actual Loops"]
+        for node in nodes(plan)
+        if "Relation Name" in node
+    )
+
+
+async def plan_of(session, statement) -> dict:
+    found = await explain.plan(session, statement, "ANALYZE, BUFFERS")
+    kinds = {node["Node Type"] for node in nodes(found)}
+    whole = {node["Relation Name"] for node in nodes(found) if node["Node Type"] == "Seq Scan"}
+    # A small set may be read whole; episodes never.
+    assert whole <= {"episode_sets", "episode_set_members"}, found
+    assert kinds & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}, found
+    return found
+
+
+SINGLE = {
+    "robot": {"robot": "robot-7"},
+    "policy": {"policy": "lab/policy-3"},
+    "success": {"outcome": "success"},
+    "unknown": {"outcome": "unknown"},
+    "interrupted": {"interrupted": True},
+    "finished": {"interrupted": False},
+    "quarantined": {"quarantined": True},
+    "whole": {"quarantined": False},
+    "labelled": {"labelled": True},
+    "unlabelled": {"labelled": False},
+    "week": {"since": utc_now() - timedelta(days=7)},
+    "spring": {"since": utc_now() - timedelta(days=250), "until": utc_now() - timedelta(days=180)},
+    "set": {"in_set": "good"},
+    "nothing": {"robot": "robot-none"},
+}
+PAIRS = [(a, b) for a, b in itertools.combinations(SINGLE, 2) if not SINGLE[a].keys() & SINGLE[b].keys()]
+
+
+@pytest.mark.parametrize("names", [(), *((name,) for name in SINGLE), *PAIRS], ids="+".join)
+@pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
+async def test_a_page_of_any_filter_or_pair_comes_from_an_index(many, names, deep):
+    values = {name: value for each in names for name, value in SINGLE[each].items()}
+    query = service.matching(EpisodeFilter(**values)).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(51)
+    if deep:
+        query = query.where(queries.key_of(utc_now() - timedelta(days=190), "f") > queries.KEY)
+    async with many.session() as session:
+        found = await plan_of(session, query)
+    # A set beside another filter costs what the smaller of both holds: here a robot's episodes, or the whole set.
+    most = EPISODES // 10 if "set" in names and len(names) > 1 else MOST_ROWS
+    assert looked_at(found) <= most, found
+
+
+async def test_todays_totals_come_from_the_index_alone(many):
+    async with many.session() as session:
+        since = utc_now() - timedelta(days=30)
+        told = await queries.day(session, since)
+        counts = select(Episode.result, func.count()).where(Episode.started_at >= since).group_by(Episode.result)
+        really = dict((await session.execute(counts)).all())
+        assert told == queries.Day(sum(really.values()), really["success"], really["failure"])
+        found = await plan_of(session, queries.day_query(since))
+    scans = [node for node in nodes(found) if "Scan" in node["Node Type"]]
+    assert {node["Node Type"] for node in scans} == {"Index Only Scan"}
+    # VACUUM leaves pages alone where very few rows are dead (here: those that were found to be invalid).
+    assert sum(node["Heap Fetches"] for node in scans) < 0.02 * told.episodes
+
+
+async def test_policies_are_found_by_hops_along_an_index(many):
+    async with many.session() as session:
+        assert len((await queries.choices(session)).policies) == 24
+        found = await plan_of(session, queries.policies_query())
+    assert looked_at(found) < 200
+
+
+async def test_few_are_counted_and_many_estimated(many):
+    async with many.session() as session:
+        few = await queries.size(session, Filters(robot="robot-7", outcome="unknown"))
+        count = select(func.count()).where(Episode.robot_id == "robot-7", Episode.result == "unknown")
+        assert few == queries.Size(await session.scalar(count), exact=True)
+        all_ = await queries.size(session, Filters())
+        failures = await queries.size(session, Filters(outcome="failure"))
+    assert not all_.exact and 0.9 * EPISODES < all_.episodes < 1.1 * EPISODES
+    assert not failures.exact and 0.15 * EPISODES < failures.episodes < 0.3 * EPISODES
