@@ -19,6 +19,8 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
+from lefleet_server.episodes.readers import Readers
+from lefleet_server.episodes.validation import READER
 from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
@@ -41,6 +43,7 @@ def build_services(settings: Settings) -> Services:
         db=db,
         blobs=place.blobs,
         incoming=place.incoming,
+        reader=Readers(READER),
         metrics=Metrics(),
         wishes=Wishes(db),
         instance=instance,
@@ -116,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await sweeper
+        await services.reader.close()
         await services.db.close()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
+from lefleet_server.episodes.readers import Readers
 from lefleet_server.metrics import Metrics
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.storage import BlobStore
@@ -16,6 +17,7 @@ class Services:
     db: Database
     blobs: BlobStore
     incoming: Incoming
+    reader: Readers
     metrics: Metrics
     wishes: Wishes
     instance: str
