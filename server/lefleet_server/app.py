@@ -26,7 +26,10 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.problems import Unavailable
+from lefleet_server.robots import heartbeat_routes as heartbeats
 from lefleet_server.robots import routes as robots
+from lefleet_server.robots.beats import Beats
+from lefleet_server.robots.exposition import Checked
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
 from lefleet_server.threads import in_thread
@@ -46,6 +49,8 @@ def build_services(settings: Settings) -> Services:
         reader=Readers(READER),
         metrics=Metrics(),
         wishes=Wishes(db),
+        beats=Beats(db),
+        expositions=Checked(),
         instance=instance,
     )
 
@@ -96,6 +101,7 @@ def openapi_document() -> str:
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
     for part in (
+        heartbeats.router,  # first, as most requests are for it
         accounts.router,
         people.router,
         audit.router,

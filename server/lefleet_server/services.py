@@ -7,6 +7,8 @@ from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.episodes.readers import Readers
 from lefleet_server.metrics import Metrics
+from lefleet_server.robots.beats import Beats
+from lefleet_server.robots.exposition import Checked
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.storage import BlobStore
 
@@ -20,5 +22,7 @@ class Services:
     reader: Readers
     metrics: Metrics
     wishes: Wishes
+    beats: Beats
+    expositions: Checked
     instance: str
     """Of this start of this process alone."""

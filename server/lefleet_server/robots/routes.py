@@ -1,7 +1,6 @@
-"""Robots: enrolment and heartbeats from them, what people see of them."""
+"""Robots: enrolment, pictures and questions from them, what people see of them."""
 
 import hashlib
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -10,15 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import credentials, exposition, service, stops
+from lefleet_server.robots import credentials, service, stops
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
     EnrolmentCode,
     EnrolRequest,
     EstopOut,
-    Heartbeat,
-    HeartbeatAnswer,
     Revoked,
     RobotList,
     RobotOut,
@@ -26,7 +23,6 @@ from lefleet_server.robots.schemas import (
     WishesOut,
 )
 from lefleet_server.services import Services
-from lefleet_server.threads import in_thread
 
 MAX_PICTURE_BYTES = 512 * 1024
 MAX_WAIT_S = 30.0
@@ -40,20 +36,6 @@ async def enrol(body: EnrolRequest, services: ServicesDep) -> Enrolled:
     async with services.db.transaction() as session:
         token = await service.enrol(session, body.code, body.robot_id, body.agent_version, body.hw)
     return Enrolled(robot_id=body.robot_id, token=token)
-
-
-@router.post("/robot/heartbeat", tags=["robots"])
-async def heartbeat(body: Heartbeat, robot: CurrentRobot, services: ServicesDep) -> HeartbeatAnswer:
-    """Replaces what the server knows about the robot now."""
-    await in_thread(exposition.check, body.metrics)
-    said = body.model_dump(mode="json", exclude={"metrics"})
-    async with services.db.transaction() as session:
-        await service.store_heartbeat(session, robot.id, body.state, body.episode_id, said, body.metrics)
-    return HeartbeatAnswer(
-        server_wall_ns=time.time_ns(),
-        interval_s=services.settings.heartbeat_interval_s,
-        instance=services.instance,
-    )
 
 
 @router.put(
