@@ -26,10 +26,10 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.problems import Unavailable
-from lefleet_server.robots import heartbeat_routes as heartbeats
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.beats import Beats
 from lefleet_server.robots.exposition import Checked
+from lefleet_server.robots.shortcut import Shortcut
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
 from lefleet_server.threads import in_thread
@@ -81,6 +81,14 @@ def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.add_middleware(Limits, idle_s=settings.request_idle_s)
+    app.add_middleware(
+        Shortcut,
+        beats=services.beats,
+        expositions=services.expositions,
+        idle_s=settings.request_idle_s,
+        interval_s=settings.heartbeat_interval_s,
+        instance=services.instance,
+    )
     app.add_middleware(Observed, metrics=services.metrics, https=settings.secure_cookies)
     app.include_router(_api())
     app.include_router(operations.root)
@@ -101,7 +109,6 @@ def openapi_document() -> str:
 def _api() -> APIRouter:
     api = APIRouter(prefix=API)
     for part in (
-        heartbeats.router,  # first, as most requests are for it
         accounts.router,
         people.router,
         audit.router,

@@ -17,6 +17,7 @@ import arm_bus
 import checkpoint
 import control_loop
 import demo
+import heartbeats
 import inference
 import ingest
 import noop
@@ -44,7 +45,7 @@ class Bench(Protocol):
 
 
 # The demo comes last: a fleet started afresh must not run beside the others.
-MODULES = [recording, control_loop, rollout, inference, arm_bus, ingest, checkpoint, noop, demo]
+MODULES = [recording, control_loop, rollout, inference, arm_bus, ingest, heartbeats, checkpoint, noop, demo]
 BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 

@@ -8,6 +8,7 @@ import contextvars
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Self
 
 from sqlalchemy import Executable, LargeBinary, String, bindparam, cast, column, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lefleet_server.db import Database
 from lefleet_server.robots.models import Robot, RobotStatus
+from lefleet_server.robots.schemas import Heartbeat
 
 MOST_AT_ONCE = 500
 _MOST_KNOWN = 100_000
@@ -29,6 +31,10 @@ class Said:
     heartbeat: str
     """JSON, without its metrics."""
     metrics: str
+
+    @classmethod
+    def of(cls, beat: Heartbeat) -> Self:
+        return cls(beat.state, beat.episode_id, beat.model_dump_json(exclude={"metrics"}), beat.metrics)
 
 
 @dataclass(slots=True)

@@ -41,19 +41,20 @@ class Checked:
 
     async def check(self, metrics: str) -> None:
         """Raises Invalid as the function does."""
-        lines = metrics.split("\n")
-        if self._all_known(lines):
+        if self.knows(metrics):
             return
         await in_thread(check, metrics)
+        lines = metrics.split("\n")
         if len(self._comments) + len(self._samples) + len(lines) > self._most_lines:
             self._comments, self._samples = {""}, set()
         if len(lines) < self._most_lines:
             self._comments |= {line for line in lines if line.startswith("#")}
             self._samples |= {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
 
-    def _all_known(self, lines: list[str]) -> bool:
+    def knows(self, metrics: str) -> bool:
+        """Whether every line was taken before, but for the number at its end."""
         comments, samples, numbers = self._comments, self._samples, []
-        for line in lines:
+        for line in metrics.split("\n"):
             if line not in comments:
                 sample, _, number = line.rpartition(" ")
                 if sample not in samples:

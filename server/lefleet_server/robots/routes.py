@@ -1,4 +1,4 @@
-"""Robots: enrolment, pictures and questions from them, what people see of them."""
+"""Robots: enrolment, heartbeats and pictures from them, what people see of them."""
 
 import hashlib
 from typing import Annotated
@@ -6,22 +6,26 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep
+from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep, bearer, no_robot
 from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
 from lefleet_server.robots import credentials, service, stops
+from lefleet_server.robots.beats import Said
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
     EnrolmentCode,
     EnrolRequest,
     EstopOut,
+    Heartbeat,
+    HeartbeatAnswer,
     Revoked,
     RobotList,
     RobotOut,
     Stopping,
     WishesOut,
 )
+from lefleet_server.secret import ROBOT_PREFIX, digest
 from lefleet_server.services import Services
 
 MAX_PICTURE_BYTES = 512 * 1024
@@ -36,6 +40,16 @@ async def enrol(body: EnrolRequest, services: ServicesDep) -> Enrolled:
     async with services.db.transaction() as session:
         token = await service.enrol(session, body.code, body.robot_id, body.agent_version, body.hw)
     return Enrolled(robot_id=body.robot_id, token=token)
+
+
+@router.post("/robot/heartbeat", tags=["robots"])
+async def heartbeat(body: Heartbeat, request: Request, robot: CurrentRobot, services: ServicesDep) -> HeartbeatAnswer:
+    """Replaces what the server knows about the robot now."""
+    await services.expositions.check(body.metrics)
+    # By its credential and not by its name: revoked meanwhile, it is refused. Those known go by robots.shortcut.
+    if not await services.beats.store(digest(bearer(request, ROBOT_PREFIX) or ""), Said.of(body)):
+        raise no_robot()
+    return HeartbeatAnswer.now(services.settings.heartbeat_interval_s, services.instance)
 
 
 @router.put(
