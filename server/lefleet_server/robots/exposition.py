@@ -53,13 +53,14 @@ class Checked:
 
     def knows(self, metrics: str) -> bool:
         """Whether every line was taken before, but for the number at its end."""
-        comments, samples, numbers = self._comments, self._samples, []
+        comments, samples = self._comments, self._samples
+        numbers: set[str] = set()
         for line in metrics.split("\n"):
             if line not in comments:
                 sample, _, number = line.rpartition(" ")
                 if sample not in samples:
                     return False
-                numbers.append(number)
+                numbers.add(number)
         try:
             list(map(float, numbers))
         except ValueError:
