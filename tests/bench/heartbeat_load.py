@@ -19,6 +19,9 @@ HEAD = (
 )
 
 
+SHARES = (("p50", 0.5), ("p99", 0.99))
+
+
 @dataclass(slots=True)
 class Load:
     """Who is asked when, and what came of it."""
@@ -109,9 +112,10 @@ async def main(port: int, path: str, tokens: list[str], body: str) -> None:
         answered, seconds = len(load.latencies_s), time.perf_counter() - begun_s
         await asyncio.sleep(1)  # the last answers of this phase are none of the next
         found = sorted(load.latencies_s)
-        percentiles = {name: found[int(len(found) * share)] * 1e3 for name, share in (("p50", 0.5), ("p99", 0.99))}
-        print(json.dumps({"per_s": answered / seconds, "answered": len(found), "wrong": load.wrong} | percentiles),
-              flush=True)  # fmt: skip
+        percentiles = {name: found[int(len(found) * share)] * 1e3 for name, share in SHARES if found}
+        wrong = load.wrong or ("" if found else f"no answer within {seconds:.1f} s")
+        told = {"per_s": answered / seconds, "answered": len(found), "wrong": wrong} | percentiles
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
