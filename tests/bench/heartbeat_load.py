@@ -75,13 +75,15 @@ async def connect(port: int, path: str, tokens: list[str], body: str) -> tuple[l
     return robots, load
 
 
-async def flat_out(robots: list[Robot], load: Load, seconds: float, at_once: int) -> None:
-    """As many as the server answers: `at_once` are always on their way, each robot in turn."""
+async def flat_out(robots: list[Robot], load: Load, seconds: float, at_once: int, everyone: bool = False) -> None:
+    """As many as the server answers: `at_once` are always on their way, each robot in turn. `everyone`: all of them."""
     load.waiting = deque(robots[at_once:])
     load.going = True
     for robot in robots[:at_once]:
         robot.send()
     await asyncio.sleep(seconds)
+    while everyone and len(load.latencies_s) < len(robots) and not load.wrong:  # noqa: ASYNC110 - no event per answer
+        await asyncio.sleep(0.05)
     load.going = False
 
 
@@ -106,9 +108,9 @@ async def main(port: int, path: str, tokens: list[str], body: str) -> None:
         load.latencies_s = []
         begun_s = time.perf_counter()
         if "at_once" in phase:
-            await flat_out(robots, load, phase["seconds"], phase["at_once"])
+            await flat_out(robots, load, **phase)
         else:
-            await at_their_pace(robots, load, phase["seconds"], phase["interval_s"])
+            await at_their_pace(robots, load, **phase)
         answered, seconds = len(load.latencies_s), time.perf_counter() - begun_s
         await asyncio.sleep(1)  # the last answers of this phase are none of the next
         found = sorted(load.latencies_s)

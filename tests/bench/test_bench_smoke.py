@@ -11,7 +11,7 @@ import pytest
 RUN = Path(__file__).with_name("run.py")
 
 
-@pytest.mark.parametrize("figure", ["recording", "control_loop", "inference", "arm_bus", "ingest"])
+@pytest.mark.parametrize("figure", ["recording", "control_loop", "inference", "arm_bus", "ingest", "heartbeats"])
 def test_a_benchmark_measures_every_row_it_names(figure: str, tmp_path: Path) -> None:
     answer = tmp_path / "bench.json"
     command = [sys.executable, str(RUN), "--quick", "--only", figure, "--json", str(answer), "--markdown"]

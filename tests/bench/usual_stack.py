@@ -61,4 +61,4 @@ async def heartbeat(body: Heartbeat, robot: Annotated[str, Depends(robot_of)], r
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False)
+    uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False, timeout_keep_alive=75)

@@ -1,6 +1,6 @@
 """Heartbeats of many robots in one statement: each is answered once committed, and a commit costs the same for all.
 
-No delay is added. While one statement is on its way, what comes meanwhile waits for the next.
+No delay is added. While statements are on their way, what comes meanwhile waits for the next.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from lefleet_server.robots.models import Robot, RobotStatus
 from lefleet_server.robots.schemas import Heartbeat
 
 MOST_AT_ONCE = 500
+STATEMENTS = 2
+"""On their way at once: while the database works on one, the next is put together."""
 _MOST_KNOWN = 100_000
 
 
@@ -49,7 +51,7 @@ class Beats:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._waiting: dict[bytes, _Waiting] = {}
-        self._storing: asyncio.Task[None] | None = None
+        self._storing: set[asyncio.Task[None]] = set()
         self._known: set[bytes] = set()
 
     def knows(self, token_hash: bytes) -> bool:
@@ -68,9 +70,9 @@ class Beats:
         waiting.said = said  # of two at once the newer is the last
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         waiting.stored.append(stored)
-        if self._storing is None:
+        if len(self._storing) < STATEMENTS:
             # In a context of its own: it works for many requests, and must not be logged as the first one's.
-            self._storing = asyncio.create_task(self._store_all(), context=contextvars.Context())
+            self._storing.add(asyncio.create_task(self._store_all(), context=contextvars.Context()))
         return await stored
 
     async def _store_all(self) -> None:
@@ -79,7 +81,8 @@ class Beats:
                 some = {name: self._waiting.pop(name) for name in list(islice(self._waiting, MOST_AT_ONCE))}
                 await self._store_some(some)
         finally:
-            self._storing = None
+            # Here and at once, not when the task is seen to be done: what comes in between would wait for nobody.
+            self._storing -= {asyncio.current_task()}
 
     async def _store_some(self, some: dict[bytes, _Waiting]) -> None:
         try:
