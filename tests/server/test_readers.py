@@ -131,8 +131,10 @@ async def test_a_child_that_the_system_killed_says_nothing_about_the_file(reader
 
 
 async def test_when_the_forking_process_is_killed_its_files_are_asked_for_again(readers, stuck, episode_file):
-    async with reading(readers, stuck) as (_, task):
+    async with reading(readers, stuck) as (child, task):
         forking(readers).kill()
+        while child.is_running():  # noqa: ASYNC110 - another process has no event
+            await asyncio.sleep(0.01)
         assert b"attributes" in await readers.ask(episode_file(), timeout_s=60)
         task.cancel()
 

@@ -7,6 +7,7 @@ and its exit status. This process never opens a file of a stranger, so none can 
 Only the standard library is imported here, beside MODULE.
 """
 
+import ctypes
 import gc
 import importlib
 import json
@@ -25,6 +26,7 @@ END = struct.Struct("!4si")
 MARK = b"\0end"
 READY = b"ready\n"
 _MOST_REQUEST_BYTES = 64 << 10
+_LIBC, _PDEATHSIG = ctypes.CDLL(None), 1
 
 type Main = Callable[[list[str]], int]
 
@@ -97,6 +99,7 @@ def _begin(main: Main, control: socket.socket) -> Child | None:
 
 def _run(main: Main, arguments: list[str], answer: socket.socket) -> int:
     """In the child, which keeps nothing of its parent's but memory."""
+    _LIBC.prctl(_PDEATHSIG, signal.SIGKILL)  # a parent that is killed reaps nobody
     os.setsid()
     os.dup2(answer.fileno(), sys.stdout.fileno())
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
