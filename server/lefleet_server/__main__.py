@@ -44,6 +44,8 @@ def serve(config: ConfigOption) -> None:
         access_log=False,
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
+        # uvicorn's five seconds are a heartbeat's interval: each robot, and the proxy, would connect anew for each.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
 

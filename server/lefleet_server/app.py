@@ -23,6 +23,8 @@ from lefleet_server.deletion import routes as deletion
 from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
 from lefleet_server.episodes import usage_routes as storage
+from lefleet_server.episodes.readers import Readers
+from lefleet_server.episodes.validation import READER
 from lefleet_server.jobs import routes as jobs
 from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
@@ -33,6 +35,9 @@ from lefleet_server.problems import Unavailable
 from lefleet_server.retention import routes as retention
 from lefleet_server.robots import notes_routes as notes
 from lefleet_server.robots import routes as robots
+from lefleet_server.robots.beats import Beats
+from lefleet_server.robots.exposition import Checked
+from lefleet_server.robots.shortcut import Shortcut
 from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
@@ -51,9 +56,12 @@ def build_services(settings: Settings) -> Services:
         db=db,
         blobs=place.blobs,
         incoming=place.incoming,
+        reader=Readers(READER),
         metrics=Metrics(),
         wishes=Wishes(db),
         watches=Watches(db, settings.heartbeat_interval_s),
+        beats=Beats(db),
+        expositions=Checked(),
         instance=instance,
     )
 
@@ -84,6 +92,14 @@ def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.add_middleware(Limits, idle_s=settings.request_idle_s)
+    app.add_middleware(
+        Shortcut,
+        beats=services.beats,
+        expositions=services.expositions,
+        idle_s=settings.request_idle_s,
+        watches=services.watches,
+        instance=services.instance,
+    )
     app.add_middleware(Observed, metrics=services.metrics, https=settings.secure_cookies)
     app.include_router(_api())
     app.include_router(operations.root)
@@ -135,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await sweeper
+        await services.reader.close()
         await services.db.close()
 
 

@@ -141,11 +141,15 @@ async def current_principal(request: Request, services: ServicesDep) -> Principa
 async def current_robot(request: Request, services: ServicesDep) -> Robot:
     robot = await robot_of(services.db, request)
     if robot is None:
-        raise Unauthenticated(
-            "no valid robot credential; enrol this robot again: `lefleet-agent enrol`",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        raise no_robot()
     return robot
+
+
+def no_robot() -> Unauthenticated:
+    return Unauthenticated(
+        "no valid robot credential; enrol this robot again: `lefleet-agent enrol`",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]

@@ -18,7 +18,7 @@ MAX_JSON_DEPTH = 32
 API = "/api/v1"
 UPLOADS = f"{API}/robot/uploads/"
 _TOO_LARGE = f"the body has more than {MAX_BODY_BYTES} bytes"
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[][{}]")
 
 
@@ -106,6 +106,8 @@ class _Body(_Patient):
 
 def is_too_deep(text: bytes) -> bool:
     """Whether brackets outside strings nest deeper than MAX_JSON_DEPTH: the parser would run out of stack."""
+    if text.count(b"[") + text.count(b"{") <= MAX_JSON_DEPTH:
+        return False
     depth = 0
     for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", text)):
         depth += 1 if bracket.group() in b"[{" else -1

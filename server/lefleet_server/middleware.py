@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lefleet_server.audit import origin
@@ -35,7 +34,7 @@ class Observed:
     def __init__(self, app: ASGIApp, metrics: Metrics, https: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._headers = safe_headers(https)
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in safe_headers(https).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -55,7 +54,8 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._complete(MutableHeaders(scope=message), scope["path"], request_id)
+                message["headers"] = headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+                self._complete(headers, scope["path"], request_id)
             await send(message)
 
         try:
@@ -65,12 +65,12 @@ class Observed:
             self._metrics.request_seconds.labels(_route(scope), str(status)).observe(seconds)
             log.debug("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
-    def _complete(self, headers: MutableHeaders, path: str, request_id: str) -> None:
-        for name, value in self._headers.items():
-            headers.setdefault(name, value)
-        headers["X-Request-Id"] = request_id
-        if path.startswith("/api/"):
-            headers.setdefault("Cache-Control", "no-store")
+    def _complete(self, headers: list[tuple[bytes, bytes]], path: str, request_id: str) -> None:
+        there = {name for name, _ in headers}
+        headers += [each for each in self._headers if each[0] not in there]
+        headers.append((b"x-request-id", request_id.encode()))
+        if path.startswith("/api/") and b"cache-control" not in there:
+            headers.append((b"cache-control", b"no-store"))
 
 
 def _route(scope: Scope) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 log = structlog.get_logger()
 
@@ -160,6 +161,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OSError, _unavailable)
     app.add_exception_handler(ClientDisconnect, _vanished)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def failed(scope: Scope, error: Exception) -> JSONResponse:
+    """The answer to a request outside the app's routes that the database or the disk failed."""
+    request = Request(scope)
+    return await (_database if isinstance(error, DBAPIError) else _unavailable)(request, error)
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:

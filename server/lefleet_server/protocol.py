@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lefleet_server import straight
 from lefleet_server.problems import MEDIA_TYPE, TYPE_BASE, document
 
 MAX_HEAD_BYTES = 32 << 10
@@ -47,6 +48,7 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_clock()
+        straight.offer(self)
         super().on_headers_complete()
 
     def _await_head(self) -> None:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
+from lefleet_server.episodes.readers import Readers
 from lefleet_server.metrics import Metrics
+from lefleet_server.robots.beats import Beats
+from lefleet_server.robots.exposition import Checked
 from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.storage import BlobStore
@@ -17,8 +20,11 @@ class Services:
     db: Database
     blobs: BlobStore
     incoming: Incoming
+    reader: Readers
     metrics: Metrics
     wishes: Wishes
     watches: Watches
+    beats: Beats
+    expositions: Checked
     instance: str
     """Of this start of this process alone."""

@@ -19,6 +19,7 @@ import control_loop
 import dashboard
 import demo
 import episodes_list
+import heartbeats
 import inference
 import ingest
 import killed
@@ -48,21 +49,9 @@ class Bench(Protocol):
 
 # The demo comes last: a fleet started afresh must not run beside the others.
 MODULES = [
-    recording, control_loop, rollout, killed, inference, arm_bus, ingest, episodes_list, dashboard, checkpoint, noop, demo,
+    recording, control_loop, rollout, killed, inference, arm_bus, ingest, heartbeats, episodes_list, dashboard,
+    checkpoint, noop, demo,
 ]  # fmt: skip
-    recording,
-    control_loop,
-    rollout,
-    killed,
-    inference,
-    arm_bus,
-    ingest,
-    episodes_list,
-    dashboard,
-    checkpoint,
-    noop,
-    demo,
-]
 BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 

@@ -11,7 +11,7 @@ import pytest
 RUN = Path(__file__).with_name("run.py")
 
 
-FIGURES = ["recording", "control_loop", "inference", "arm_bus", "ingest", "episodes_list", "dashboard"]
+FIGURES = ["recording", "control_loop", "inference", "arm_bus", "ingest", "heartbeats", "episodes_list", "dashboard"]
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import lefleet_server
@@ -26,6 +28,8 @@ sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 """`-I` keeps the environment's folders out of the process; the code is this process' own, not what is installed."""
+_ALONE = {"OPENBLAS_NUM_THREADS": "1"}
+"""No threads that nobody uses, and that a fork would lose."""
 MOST_OUTPUT_BYTES = 256 << 20
 
 
@@ -37,18 +41,20 @@ class EndedEarlyError(Exception):
     """The program ended for a reason that is not the file's; ask again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Each file is read by a program started for it: nothing is kept between two."""
+
+    module: str
+
+    async def ask(self, *arguments: str | Path, timeout_s: float) -> bytes:
+        """What the program prints. Raises FileFaultError or EndedEarlyError."""
+        return await ask(self.module, *arguments, timeout_s=timeout_s)
+
+
 async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
     """What `python -m module arguments` prints. Raises FileFaultError or EndedEarlyError."""
-    # It gives way to everything else: on one machine robots may run beside it.
-    command = ("nice", "-n", "10", sys.executable, "-I", "-c", _START, _OWN_CODE, module, *map(str, arguments))
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # The server's own environment may hold the database's password; this process reads files of strangers.
-        env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ},
-    )
+    process = await start(module, *map(str, arguments))
     try:
         return await asyncio.wait_for(_output(process), timeout_s)
     except TimeoutError as error:
@@ -59,16 +65,39 @@ async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
             await process.wait()
 
 
+async def start(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> asyncio.subprocess.Process:
+    """`python -m module arguments`, with a pipe as its standard output."""
+    # It gives way to everything else: on one machine robots may run beside it.
+    command = ("nice", "-n", "10", sys.executable, "-I", "-c", _START, _OWN_CODE, module, *arguments)
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        # The server's own environment may hold the database's password; this process reads files of strangers.
+        env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ} | _ALONE,
+        pass_fds=pass_fds,
+    )
+
+
+def require_bounded(output_bytes: int) -> None:
+    if output_bytes > MOST_OUTPUT_BYTES:
+        raise FileFaultError(f"holds more numbers than {MOST_OUTPUT_BYTES >> 20} MiB of text")
+
+
+def require_good_end(status: int) -> None:
+    """By a program's exit status, negative for a signal."""
+    if -status in _CRASHES:
+        raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
+    if status:
+        raise EndedEarlyError(f"the reading of the file ended early ({status})")
+
+
 async def _output(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None  # noqa: S101 - asked for above
     output = bytearray()
     while piece := await process.stdout.read(1 << 18):
         output += piece
-        if len(output) > MOST_OUTPUT_BYTES:
-            raise FileFaultError(f"holds more numbers than {MOST_OUTPUT_BYTES >> 20} MiB of text")
-    status = await process.wait()
-    if -status in _CRASHES:
-        raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
-    if status:
-        raise EndedEarlyError(f"the reading of the file ended early ({status})")
+        require_bounded(len(output))
+    require_good_end(await process.wait())
     return bytes(output)

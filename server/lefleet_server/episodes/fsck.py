@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.config import Settings
 from lefleet_server.db import Database, utc_now
 from lefleet_server.deletion import files, tombstones
+from lefleet_server.episodes.bounded import Fresh
 from lefleet_server.episodes.ingest import episode_row
 from lefleet_server.episodes.models import Episode, Upload
-from lefleet_server.episodes.validation import Facts, examine
+from lefleet_server.episodes.validation import READER, Facts, examine
 from lefleet_server.previews.fsck import Previews
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.robots.models import Robot
@@ -156,7 +157,7 @@ class Fsck:
             return await self._set_aside(Fault.WRONG_BYTES, file, "its bytes are not those of its name")
         try:
             async with self._blobs.local(sha256) as path:
-                facts = await examine(path, self._settings.validation_timeout_s)
+                facts = await examine(Fresh(READER), path, self._settings.validation_timeout_s)
         except Invalid as problem:
             return await self._set_aside(Fault.ORPHAN, file, problem.detail)
         why = await self._add(file, sha256, facts)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +36,7 @@ class Part(Protocol):
     async def size(self) -> int:
         """Bytes that arrived and are kept."""
 
-    async def append(self, data: bytes) -> None:
+    async def append(self, data: bytes | memoryview) -> None:
         """Keeps all of it, or raises NoSpace or Unavailable (what was kept before stays and counts)."""
 
     def whole(self) -> AbstractAsyncContextManager[Whole]:
@@ -77,6 +77,7 @@ class LocalIncoming:
     def __init__(self, root: Path, min_free_bytes: int) -> None:
         self.root = root
         self._min_free_bytes = min_free_bytes
+        self._hashes: dict[str, Hashed] = {}
 
     def path(self, upload_id: str) -> Path:
         return self.root / upload_id
@@ -88,6 +89,7 @@ class LocalIncoming:
         return await in_thread(self._size, upload_id)
 
     async def remove(self, upload_id: str) -> None:
+        self._hashes.pop(upload_id, None)
         await in_thread(self.path(upload_id).unlink, missing_ok=True)
 
     async def require_space(self, expected_bytes: int) -> None:
@@ -111,9 +113,16 @@ class LocalIncoming:
             # Between open and lock it may have become an episode: writing on would change a published file.
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
                 raise no_upload(upload_id)
-            yield LocalPart(path, descriptor)
+            part = LocalPart(path, descriptor, self._hashes.pop(upload_id, Hashed()))
+            yield part
+            self._keep(upload_id, part.hashed)
         finally:
             os.close(descriptor)
+
+    def _keep(self, upload_id: str, hashed: "Hashed") -> None:
+        if len(self._hashes) >= _MOST_HASHES:
+            self._hashes.pop(next(iter(self._hashes)))
+        self._hashes[upload_id] = hashed
 
     async def idle(self, older_than_s: float) -> set[str]:
         return await in_thread(self._idle, time.time() - older_than_s)
@@ -135,19 +144,33 @@ class LocalIncoming:
         return {path.name for path in self.root.iterdir() if path.stat().st_mtime < limit}
 
 
+_MOST_HASHES = 4096
+"""Of unfinished uploads, 200 bytes each."""
+
+
+@dataclass(slots=True)
+class Hashed:
+    """A digest on its way: of a file's first bytes, as this process wrote them."""
+
+    found: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    size: int = 0
+
+
 class LocalPart:
     """A locked file to which bytes are appended."""
 
     piece_bytes = 1 << 20
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, hashed: Hashed) -> None:
         self.path = path
         self._descriptor = descriptor
+        self.hashed = hashed
+        """Of all bytes, unless another process wrote some of them, or a write failed: then its size is another."""
 
     async def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    async def append(self, data: bytes) -> None:
+    async def append(self, data: bytes | memoryview) -> None:
         await in_thread(self._append, data)
 
     @asynccontextmanager
@@ -155,8 +178,9 @@ class LocalPart:
         """The file itself, which publishing may move away."""
         yield Whole(self.path, await in_thread(self._sha256))
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
+        begin = os.fstat(self._descriptor).st_size
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
@@ -166,8 +190,13 @@ class LocalPart:
                     "the server's disk is full; free some of it, the upload goes on where it stopped"
                 ) from error
             raise
+        if self.hashed.size == begin:
+            self.hashed.found.update(data)
+            self.hashed.size += len(data)
 
     def _sha256(self) -> str:
+        if self.hashed.size == os.fstat(self._descriptor).st_size:
+            return self.hashed.found.hexdigest()
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -187,7 +187,7 @@ async def _check(services: Services, upload: Upload, whole: Whole) -> Facts:
     if whole.sha256 != upload.sha256:
         message = f"announced {upload.sha256}, received {whole.sha256}"
         raise Invalid(f"the bytes are not those announced: sha256: {message}", fields=[("sha256", message)])
-    facts = await examine(whole.path, services.settings.validation_timeout_s)
+    facts = await examine(services.reader, whole.path, services.settings.validation_timeout_s)
     said = facts.attributes
     if said.robot_id != upload.robot_id:
         raise refused("robot_id", f"the file is of {said.robot_id!r}, the credential of {upload.robot_id!r}")

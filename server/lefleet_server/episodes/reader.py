@@ -252,7 +252,9 @@ def _column(values: npt.NDArray[Any], digits: int = 4) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in rounded.tolist()]
 
 
-def _main(path: Path, only_signals: bool) -> int:
+def main(arguments: list[str]) -> int:
+    """Of a process that reads this one file and ends: `[--signals] FILE`."""
+    path, only_signals = Path(arguments[-1]), "--signals" in arguments[:-1]
     confine(path)
     try:
         if only_signals:
@@ -264,9 +266,9 @@ def _main(path: Path, only_signals: bool) -> int:
         found = {"error": {"field": error.field, "message": error.message}}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: h5py raises anything
         found = {"error": {"field": "file", "message": f"cannot be read: {type(error).__name__}: {error}"[:500]}}
-    json.dump(found, sys.stdout)
+    sys.stdout.write(json.dumps(found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[-1]), "--signals" in sys.argv[1:-1]))
+    sys.exit(main(sys.argv[1:]))

@@ -130,11 +130,11 @@ class RemotePart:
         async with self._db.session() as session:
             return await _size(session, self._upload_id)
 
-    async def append(self, data: bytes) -> None:
+    async def append(self, data: bytes | memoryview) -> None:
         start = await self.size()
         # A name of its own: a process that lost the lock while it was stalled must not overwrite what counts.
         key = f"{_INCOMING}{self._upload_id}/{start:016d}-{uuid.uuid4().hex}"
-        await self._bucket.put(key, data)
+        await self._bucket.put(key, bytes(data))
         row = {"upload_id": self._upload_id, "start": start, "length": len(data), "object_key": key}
         try:
             async with self._db.transaction() as session:

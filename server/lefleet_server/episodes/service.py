@@ -162,7 +162,7 @@ async def signals(services: Services, episode: Episode) -> bytes:
     """The episode's numbers by column, JSON (see schemas.Signals)."""
     with _its_file(episode):
         async with services.blobs.local(episode.sha256) as path:
-            return await validation.signals(path, services.settings.validation_timeout_s)
+            return await validation.signals(services.reader, path, services.settings.validation_timeout_s)
 
 
 async def require_file(blobs: BlobStore, episode: Episode) -> None:

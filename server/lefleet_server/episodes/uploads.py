@@ -6,6 +6,7 @@ complete upload finishes it, as the last PATCH would have; both answer 422 when 
 
 import base64
 import binascii
+from contextlib import aclosing
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,6 +19,7 @@ from lefleet_server.episodes.incoming import Part
 from lefleet_server.episodes.models import Upload
 from lefleet_server.fields import EpisodeId, Sha256
 from lefleet_server.problems import Conflict, Invalid, PreconditionFailed, TooLarge, WrongMediaType
+from lefleet_server.straight import blocks_of
 
 VERSION = "1.0.0"
 CHUNK_TYPE = "application/offset+octet-stream"
@@ -100,7 +102,7 @@ async def append(upload_id: str, request: Request, robot: CurrentRobot, services
     async with services.incoming.locked(upload.id) as part:
         await _require_offset(part, at)
         await services.incoming.require_space(upload.length - at)
-        size = await _receive(request, part, upload)
+        size = await _receive(request, part, upload, services.settings.request_idle_s)
         if size == upload.length:
             await ingest.finish(services, upload, part)
     return _answer(204, {"Upload-Offset": str(size)})
@@ -115,22 +117,42 @@ async def terminate(upload_id: str, robot: CurrentRobot, services: ServicesDep) 
     return _answer(204, {})
 
 
-async def _receive(request: Request, part: Part, upload: Upload) -> int:
+async def _receive(request: Request, part: Part, upload: Upload, idle_s: float) -> int:
     """Writes the body in pieces; returns the file's size. A client that vanishes keeps what arrived."""
-    size, waiting = await part.size(), bytearray()
+    size = await part.size()
+    blocks = blocks_of(request.scope, part.piece_bytes, idle_s)
+    if blocks is None:
+        return await _receive_messages(request, part, upload, size)
+    try:
+        async with aclosing(blocks):
+            async for block in blocks:
+                _require_announced(upload, size + len(block))
+                await part.append(block)
+                size += len(block)
+    except ClientDisconnect:
+        log.info("client vanished", upload=upload.id, robot=upload.robot_id, bytes=size)
+    return size
+
+
+async def _receive_messages(request: Request, part: Part, upload: Upload, size: int) -> int:
+    waiting = bytearray()
     try:
         async for piece in request.stream():
             waiting += piece
-            if size + len(waiting) > upload.length:
-                raise TooLarge(
-                    f"more bytes than announced: Upload-Length is {upload.length}",
-                    fields=[("Upload-Length", "is less than what was sent")],
-                )
+            _require_announced(upload, size + len(waiting))
             if len(waiting) >= part.piece_bytes:
                 size += await _flush(part, waiting)
     except ClientDisconnect:
         log.info("client vanished", upload=upload.id, robot=upload.robot_id, bytes=size + len(waiting))
     return size + await _flush(part, waiting)
+
+
+def _require_announced(upload: Upload, size: int) -> None:
+    if size > upload.length:
+        raise TooLarge(
+            f"more bytes than announced: Upload-Length is {upload.length}",
+            fields=[("Upload-Length", "is less than what was sent")],
+        )
 
 
 async def _flush(part: Part, waiting: bytearray) -> int:

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,7 +11,8 @@ from lefleet_server.episodes import bounded
 from lefleet_server.fields import CameraName, Count, EpisodeId, Line, Number, RobotId, Text
 from lefleet_server.problems import Invalid, Unavailable
 
-_READER = "lefleet_server.episodes.reader"
+READER = "lefleet_server.episodes.reader"
+"""The program that is asked; see its `main`."""
 
 _WallNs = Count
 """From 1970 on: a Jetson without a clock battery starts there, and its episodes count too."""
@@ -62,9 +63,16 @@ class Facts(BaseModel):
     duration_s: Annotated[Number, Field(ge=0)]
 
 
-async def examine(path: Path, timeout_s: float) -> Facts:
+class Reader(Protocol):
+    """Asks READER about a file, in a process that may crash, hang or want too much."""
+
+    async def ask(self, *arguments: str | Path, timeout_s: float) -> bytes:
+        """What it prints. Raises FileFaultError or EndedEarlyError."""
+
+
+async def examine(reader: Reader, path: Path, timeout_s: float) -> Facts:
     """What the file holds. Raises Invalid, naming the dataset or attribute, unless it is a whole episode file."""
-    answer = await _read(path, timeout_s)
+    answer = await _read(reader, path, timeout_s)
     if "error" in answer:
         raise refused(answer["error"]["field"], answer["error"]["message"])
     try:
@@ -78,9 +86,9 @@ def refused(field: str, message: str) -> Invalid:
     return Invalid(f"not a valid episode file: {field}: {message}", fields=[(field, message)], kind="invalid-episode")
 
 
-async def _read(path: Path, timeout_s: float) -> dict[str, Any]:
+async def _read(reader: Reader, path: Path, timeout_s: float) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(await bounded.ask(_READER, path, timeout_s=timeout_s))
+        answer: dict[str, Any] = json.loads(await reader.ask(path, timeout_s=timeout_s))
     except bounded.FileFaultError as error:
         raise refused("file", str(error)) from error
     except bounded.EndedEarlyError as error:
@@ -88,10 +96,10 @@ async def _read(path: Path, timeout_s: float) -> dict[str, Any]:
     return answer
 
 
-async def signals(path: Path, timeout_s: float) -> bytes:
+async def signals(reader: Reader, path: Path, timeout_s: float) -> bytes:
     """The stored file's numbers by column as JSON (schemas.Signals). Raises Invalid or Unavailable."""
     try:
-        found = await bounded.ask(_READER, "--signals", path, timeout_s=timeout_s)
+        found = await reader.ask("--signals", path, timeout_s=timeout_s)
     except bounded.FileFaultError as error:
         raise refused("file", str(error)) from error
     except bounded.EndedEarlyError as error:

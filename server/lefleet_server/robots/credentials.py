@@ -16,8 +16,8 @@ from lefleet_server.secret import ROBOT_PREFIX, digest, new_token
 async def holder(db: Database, token: str) -> Robot | None:
     """The robot whose credential this is. Its new one, used for the first time, ends the old one here."""
     sent = digest(token)
+    query = select(Robot).where(or_(Robot.token_hash == sent, Robot.next_token_hash == sent))
     async with db.session() as session:
-        query = select(Robot).where(or_(Robot.token_hash == sent, Robot.next_token_hash == sent))
         robot = (await session.scalars(query)).one_or_none()
     if robot is not None and robot.next_token_hash == sent:
         await _promote(db, robot.id, sent)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.robots.models import Robot
 from lefleet_server.robots.service import get_robot
+from lefleet_server.threads import in_thread
 
 ROBOT_METRICS_PATH = "/api/v1/metrics/robot"
 
@@ -23,6 +24,53 @@ def check(metrics: str) -> None:
     foreign = sorted(name for name in names if not name.startswith(("lefleet_", "python_", "process_")))
     if foreign:
         raise Invalid("metrics: not this robot's own", fields=[("metrics", f"{foreign[0]}: begin with lefleet_")])
+
+
+class Checked:
+    """The same check, which remembers lines: from one heartbeat to the next little more than the numbers change.
+
+    The parser raises for single lines alone, and each sample's name counts by itself, so a text whose lines are all
+    known, but for the numbers at their ends, is one that the parser takes.
+    """
+
+    def __init__(self, most_lines: int = 20_000) -> None:
+        self._most_lines = most_lines
+        self._comments: set[str] = {""}
+        self._samples: set[str] = set()
+        """Names and labels."""
+
+    async def check(self, metrics: str) -> None:
+        """Raises Invalid as the function does."""
+        if self.knows(metrics):
+            return
+        await in_thread(check, metrics)
+        lines = metrics.split("\n")
+        if len(self._comments) + len(self._samples) + len(lines) > self._most_lines:
+            self._comments, self._samples = {""}, set()
+        if len(lines) < self._most_lines:
+            self._comments |= {line for line in lines if line.startswith("#")}
+            self._samples |= {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
+
+    def knows(self, metrics: str) -> bool:
+        """Whether every line was taken before, but for the number at its end."""
+        comments, samples = self._comments, self._samples
+        numbers: set[str] = set()
+        for line in metrics.split("\n"):
+            if line not in comments:
+                sample, _, number = line.rpartition(" ")
+                if sample not in samples:
+                    return False
+                numbers.add(number)
+        try:
+            list(map(float, numbers))
+        except ValueError:
+            return False
+        # float() takes more than the format has: other scripts' digits, underscores, spaces around.
+        return not "".join(numbers).translate(_NUMBERS)
+
+
+_NUMBERS = str.maketrans("", "", "0123456789.eE+-NaInf")
+"""Takes away what numbers are made of."""
 
 
 async def render(session: AsyncSession, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:

@@ -1,5 +1,6 @@
 """What goes over HTTP about robots."""
 
+import time
 from datetime import datetime
 from typing import Annotated, Self
 
@@ -141,6 +142,10 @@ class HeartbeatAnswer(BaseModel):
         description="Another one after each start of the server, and for each of its processes: it may have been "
         "restored from a backup, so ask `POST /robot/receipts/missing` again."
     )
+
+    @classmethod
+    def now(cls, interval_s: float, watched: bool, instance: str) -> Self:
+        return cls(server_wall_ns=time.time_ns(), interval_s=interval_s, watched=watched, instance=instance)
 
 
 class EstopWish(BaseModel):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -126,24 +125,6 @@ async def revoke(session: AsyncSession, robot_id: str, actor: str) -> bool:
     if taken:
         audit(session, actor, "robot.revoked", f"robot:{robot_id}", {})
     return taken
-
-
-async def store_heartbeat(
-    session: AsyncSession, robot_id: str, state: str, episode_id: str | None, heartbeat: dict[str, Any], metrics: str
-) -> None:
-    """Replaces the robot's last heartbeat."""
-    values = {
-        "received_at": func.now(),
-        "state": state,
-        "episode_id": episode_id,
-        "heartbeat": heartbeat,
-        "metrics": metrics,
-    }
-    await session.execute(
-        insert(RobotStatus)
-        .values(robot_id=robot_id, **values)
-        .on_conflict_do_update(index_elements=["robot_id"], set_=values)
-    )
 
 
 async def store_picture(session: AsyncSession, robot_id: str, camera: str, jpeg: bytes) -> None:

@@ -1,0 +1,193 @@
+"""Heartbeats of many robots at once, stored together; and the short way that those of known robots take."""
+
+import asyncio
+import random
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from lefleet_server.accounts.models import Role
+from lefleet_server.app import create_app
+from lefleet_server.problems import Invalid
+from lefleet_server.robots import exposition, service
+from lefleet_server.robots.beats import Said
+from lefleet_server.robots.models import RobotStatus
+from lefleet_server.secret import digest
+
+BEAT = "/api/v1/robot/heartbeat"
+METRICS = (
+    "# HELP lefleet_x What it is, told with a \\\\ and a \\n.\n# TYPE lefleet_x gauge\n"
+    'lefleet_x{joint="a b",le="+Inf"} 4e+07\nlefleet_x{joint="quo\\"te"} NaN\n\n'
+    "# TYPE python_y counter\npython_y_total 3 1780000000\npython_z -0.5\n"
+)
+
+
+SAID = Said("running", None, "{}", "")
+
+
+@pytest.fixture
+def statements(services):
+    """Those that store heartbeats."""
+    found = []
+
+    @event.listens_for(services.db.engine.sync_engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *rest):
+        if "INSERT INTO robot_status" in statement:
+            found.append(statement)
+
+    return found
+
+
+@pytest.fixture
+async def many(enrol):
+    robots = [await enrol(f"robot-{number}") for number in range(12)]
+    for robot in robots:  # from now on they are known
+        assert (await robot.heartbeat()).status_code == 200
+    yield robots
+    for robot in robots:
+        await robot.http.aclose()
+
+
+async def tasks(services) -> dict[str, str]:
+    async with services.db.session() as session:
+        return {row.robot_id: row.heartbeat["task"] for row in await session.scalars(select(RobotStatus))}
+
+
+async def test_heartbeats_that_come_together_are_stored_together_each_as_its_own_robots(many, services, statements):
+    answers = await asyncio.gather(*(robot.heartbeat(task=f"of {robot.id}") for robot in many))
+    assert [answer.status_code for answer in answers] == [200] * len(many)
+    assert len(statements) < len(many)
+    assert await tasks(services) == {robot.id: f"of {robot.id}" for robot in many}
+
+
+async def test_of_two_at_once_of_one_robot_one_counts_and_both_are_answered(many, services):
+    robot = many[0]
+    answers = await asyncio.gather(*(robot.heartbeat(task=str(number)) for number in range(6)))
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert (await tasks(services))[robot.id] in {str(number) for number in range(6)}
+
+
+async def test_a_robot_that_another_process_revoked_is_refused_at_once(many, settings, statements):
+    other = create_app(settings, dashboard=False).state.services
+    async with other.db.transaction() as session:
+        await service.revoke(session, many[0].id, "test")
+    await other.db.close()
+    answers = await asyncio.gather(*(robot.heartbeat() for robot in many))
+    assert [answer.status_code for answer in answers] == [401] + [200] * (len(many) - 1)
+    assert (await many[0].heartbeat()).status_code == 401
+
+
+async def test_a_renewed_credential_ends_the_one_that_was_known(robot, connect):
+    assert (await robot.heartbeat()).status_code == 200
+    token = (await robot.http.post("/api/v1/robot/credential")).json()["token"]
+    async with connect(headers={"Authorization": f"Bearer {token}"}) as new:
+        for client, status in ((robot.http, 200), (new, 200), (robot.http, 401), (new, 200)):
+            assert (await client.post(BEAT, json={"state": "running"})).status_code == status
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"state": "a b"}, "state"), ({"loop": {"hz": "x"}}, "loop.hz"), ({"metrics": "lefleet_x{ 1"}, "metrics")],
+)
+async def test_a_wrong_one_is_told_the_same_whichever_way_it_goes(robot, known, change, field):
+    if known:
+        await robot.heartbeat()
+    answer = await robot.heartbeat(**change)
+    assert answer.status_code == 422
+    assert field in [error["field"] for error in answer.json()["errors"]]
+
+
+async def test_both_ways_give_the_same_answer_and_store_the_same(robot, services):
+    beat = {"state": "running", "task": "lift", "metrics": METRICS, "loop": None, "new": {"field": 1}}
+    seen = []
+    for _ in range(2):
+        answer = await robot.http.post(BEAT, json=beat)
+        async with services.db.session() as session:
+            row = await session.get(RobotStatus, robot.id)
+        headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+        told = {name: value for name, value in answer.json().items() if name != "server_wall_ns"}
+        length = headers.pop("content-length")
+        assert int(length) == len(answer.content)
+        seen.append((answer.status_code, headers, told, row.state, row.heartbeat, row.metrics))
+    assert seen[0] == seen[1]
+    counted = b'lefleet_http_request_seconds_count{code="200",route="/api/v1/robot/heartbeat"} 2.0'
+    assert counted in services.metrics.render()
+
+
+async def test_a_known_robots_body_may_come_in_pieces(robot):
+    async def pieces():
+        yield b'{"state": '
+        yield b'"running"}'
+
+    await robot.heartbeat()
+    json = {"Content-Type": "application/json"}
+    assert (await robot.http.post(BEAT, content=pieces(), headers=json)).status_code == 200
+
+
+async def test_a_known_robots_body_is_limited_as_any(robot):
+    await robot.heartbeat()
+    json = {"Content-Type": "application/json"}
+    for body, status in ((b" " * (3 << 20), 413), (b"[" * 100_000, 400), (b"", 422), (b"{", 422)):
+        assert (await robot.http.post(BEAT, content=body, headers=json)).status_code == status
+
+
+async def test_what_postgresql_does_not_take_keeps_no_other_robots_from_being_stored(many, services):
+    bad = Said("running", None, '{"task": "nul \\u0000"}', "")
+    good = [Said("running", None, f'{{"task": "of {robot.id}"}}', "") for robot in many[1:]]
+    stored = await asyncio.gather(
+        *(services.beats.store(digest(robot.token), said) for robot, said in zip(many, [bad, *good], strict=True)),
+        return_exceptions=True,
+    )
+    assert isinstance(stored[0], DBAPIError)
+    assert stored[1:] == [robot.id for robot in many[1:]]
+    assert (await tasks(services))[many[-1].id] == f"of {many[-1].id}"
+
+
+async def test_connections_that_the_database_closed_cost_no_heartbeat(many, services):
+    closed = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
+                  "AND pid <> pg_backend_pid() AND backend_type = 'client backend'")  # fmt: skip
+    async with services.db.session() as one:
+        await asyncio.gather(*(services.beats.store(digest(robot.token), SAID) for robot in many))
+        assert (await one.execute(closed)).scalar_one() >= 1
+    await asyncio.sleep(0.2)  # until the sockets' ends are seen
+    answers = await asyncio.gather(*(robot.heartbeat() for robot in many))
+    assert [answer.status_code for answer in answers] == [200] * len(many)
+
+
+async def test_nobodys_credential_is_refused_before_its_body_is_looked_at(connect, person):
+    token = {"Authorization": "Bearer lfr_nobody"}
+    async with connect(headers=token) as nobody:
+        assert (await nobody.post(BEAT, json={"state": "a b"})).status_code == 401
+    viewer = await person(Role.VIEWER)
+    assert (await viewer.post(BEAT, json={"state": "running"})).status_code == 401
+
+
+async def test_no_text_is_known_that_the_parser_refuses():
+    """Lines of a good text, cut, doubled, mixed and with other numbers."""
+    rng = random.Random(3)  # noqa: S311 - mutants, not secrets
+    checked = exposition.Checked()
+    await checked.check(METRICS)
+    assert checked.knows(METRICS)
+    lines, taken = METRICS.split("\n"), 0
+    for _ in range(3000):
+        mutant = [rng.choice(lines) for _ in range(rng.randint(1, 8))]
+        at = rng.randrange(len(mutant))
+        cut = rng.randrange(len(mutant[at]) + 1)
+        tail = rng.choice(["", " 1", "1_0", " \u0661", "\t5", " nan", "5 ", ".5", "e3", '"', "}", "\r"])
+        mutant[at] = mutant[at][:cut] + tail
+        text_ = "\n".join(mutant)
+        if checked.knows(text_):
+            taken += 1
+            exposition.check(text_)
+    assert taken > 100
+    with pytest.raises(Invalid):
+        await checked.check("lefleet_x")
+
+
+async def test_what_is_remembered_of_metrics_is_bounded():
+    checked = exposition.Checked(most_lines=50)
+    for number in range(100):
+        await checked.check(f"lefleet_x_{number} 1\n")
+    assert len(checked._samples) + len(checked._comments) <= 50
