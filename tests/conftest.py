@@ -149,7 +149,7 @@ def make_authority() -> Callable:
     return beside("authority").Authority
 
 
-@pytest.fixture(name="free_port")
+@pytest.fixture(name="free_port", scope="session")
 def _free_port() -> Callable[[], int]:
     return free_port
 

@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 
 from lefleet_server import __version__
-from lefleet_server.cli import episodes, fetch, login, output, own, people, records, robots
+from lefleet_server.cli import (
+    comparison,
+    episodes,
+    fetch,
+    keeping,
+    login,
+    output,
+    own,
+    people,
+    previews,
+    records,
+    retention,
+    robots,
+    sets,
+    words,
+)
 from lefleet_server.cli.failures import Failure
 from lefleet_server.cli.options import examples
 
@@ -34,6 +49,10 @@ cli.command(
 )(robots.emergency_stop)
 cli.command("estop", hidden=True)(robots.emergency_stop)  # as lefleet-agent has it: in a hurry, both names must work
 cli.command("clear", epilog=examples("lefleet clear robot-1", "lefleet clear --all --yes"))(robots.clear)
+cli.command(
+    "verdict",
+    epilog=examples("lefleet verdict robot-1 success", "lefleet verdict robot-1 redo --episode ID"),
+)(words.verdict)
 cli.add_typer(episodes.app, name="episodes")
 episodes.app.command(
     "download",
@@ -43,7 +62,17 @@ episodes.app.command(
         "lefleet episodes list --outcome failure --ids | lefleet episodes download - --to failures/",
     ),
 )(fetch.download)
+episodes.app.command("previews", epilog=examples("lefleet episodes previews ID"))(previews.previews)
+episodes.app.command("video", epilog=examples("lefleet episodes video ID wrist --to wrist.mp4"))(previews.video)
 cli.command("quarantine", epilog=examples("lefleet quarantine --robot robot-1"))(episodes.quarantine)
+cli.add_typer(sets.app, name="sets")
+cli.command(
+    "compare",
+    epilog=examples("lefleet compare --since 7d", "lefleet compare --by release --policy lab/act-cube --in-set cubes"),
+)(comparison.compare)
+cli.command("holds", epilog=examples("lefleet holds"))(keeping.holds)
+cli.add_typer(retention.app, name="retention")
+cli.command("storage", epilog=examples("lefleet storage"))(keeping.storage)
 cli.add_typer(records.jobs, name="jobs")
 cli.command("audit", epilog=examples("lefleet audit --subject robot:robot-1 --since 1d"))(records.audit)
 cli.add_typer(people.app, name="people")

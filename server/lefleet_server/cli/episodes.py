@@ -1,34 +1,18 @@
 """`lefleet episodes`: finding, looking at, labelling and downloading what the robots recorded."""
 
 from enum import StrEnum
+from itertools import batched
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lefleet_server.cli.client import Api, Pages
+from lefleet_server.cli.client import PAGE, Api, Pages
 from lefleet_server.cli.failures import Refused
 from lefleet_server.cli.files import save
-from lefleet_server.cli.filters import (
-    InterruptedFilter,
-    OutcomeFilter,
-    PolicyFilter,
-    QuarantinedFilter,
-    RobotFilter,
-    filters,
-)
-from lefleet_server.cli.options import (
-    JsonOption,
-    LimitOption,
-    ProfileOption,
-    SinceOption,
-    UntilOption,
-    connect,
-    each,
-    episode_ids,
-    examples,
-)
-from lefleet_server.cli.output import Column, Item, local, note, print_json, say, show, show_items, size, word
+from lefleet_server.cli.filters import RobotFilter, filtered
+from lefleet_server.cli.options import JsonOption, LimitOption, ProfileOption, connect, each, episode_ids, examples
+from lefleet_server.cli.output import Column, Item, answer, local, note, print_json, show, show_items, size, word
 
 app = typer.Typer(no_args_is_help=True, help="Episodes: find, look, label, download.")
 
@@ -63,23 +47,18 @@ COLUMNS: list[Column] = [
         "lefleet episodes list --robot robot-1 --outcome failure --since 2d",
         "lefleet episodes list --since 2026-11-01 --limit 5000 --json | jq -r .policy_repo | sort | uniq -c",
         "lefleet episodes list --quarantined --ids",
+        "lefleet episodes list --flag stall --unlabelled",
     ),
 )
+@filtered
 def list_episodes(
-    robot: RobotFilter = None,
-    policy: PolicyFilter = None,
-    outcome: OutcomeFilter = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    interrupted: InterruptedFilter = None,
-    quarantined: QuarantinedFilter = None,
+    which: dict[str, Any],
     limit: LimitOption = 50,
     ids: Annotated[bool, typer.Option("--ids", help="Print nothing but the ids, for other commands.")] = False,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List episodes, newest first."""
-    which = filters(robot, policy, outcome, since, until, interrupted, quarantined)
     with connect(profile) as api:
         pages = Pages(api, "/episodes", which, limit)
         if ids:
@@ -164,20 +143,46 @@ def label(
 ) -> None:
     """Say how episodes ended, as a person judges it. Kept in the audit log."""
     ids = episode_ids(episodes)
+    outcome = None if verdict is Verdict.NONE else verdict.value
+    change: Item = {"outcome": outcome}
+    if remark is not None or verdict is Verdict.NONE:
+        change["note"] = remark
     with connect(profile) as api:
 
-        def put(episode_id: str) -> None:
-            text = remark
-            if text is None and verdict is not Verdict.NONE:
-                text = api.get("/episodes/{episode_id}", episode_id=episode_id)["label_note"]
-            body = {"outcome": None if verdict is Verdict.NONE else verdict.value, "note": text}
-            done = api.put("/episodes/{episode_id}/label", body, episode_id=episode_id)
-            if as_json:
-                print_json(done)
-            else:
-                say(f"{episode_id}  {done['label_outcome'] or 'no label'}")
+        def put(*some: str) -> None:
+            api.patch("/episodes", {"labels": [{"id": episode_id, **change} for episode_id in some]})
+            for episode_id in some:
+                done = {"id": episode_id, **{f"label_{name}": value for name, value in change.items()}}
+                answer(as_json, done, f"{episode_id}  {outcome or 'no label'}")
 
-        each(ids, put)
+        left: list[str] = []
+        for some in batched(ids, PAGE):
+            try:
+                put(*some)
+            except Refused as error:
+                if error.code != 404 or len(ids) == 1:
+                    raise
+                # All of a request or none: one that is not there must not keep the others from their label.
+                left += some
+        each(left, put)
+
+
+@app.command(
+    "analyse",
+    epilog=examples(
+        "lefleet episodes analyse ID", "lefleet episodes list --quarantined --ids | lefleet episodes analyse -"
+    ),
+)
+def analyse(episodes: Ids, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Have a worker look at episodes' files again; what was found before stays until then."""
+    ids = episode_ids(episodes)
+    with connect(profile) as api:
+
+        def again(episode_id: str) -> None:
+            api.post("/episodes/{episode_id}/analysis", episode_id=episode_id)
+            answer(as_json, {"episode_id": episode_id, "queued": True}, f"{episode_id}  is queued")
+
+        each(ids, again)
 
 
 def quarantine(

@@ -3,43 +3,25 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lefleet_server.cli.client import Api, Pages
 from lefleet_server.cli.downloads import Downloader, Result, State, Wanted
 from lefleet_server.cli.failures import Failure, Refused, Status, usage
-from lefleet_server.cli.filters import (
-    InterruptedFilter,
-    OutcomeFilter,
-    PolicyFilter,
-    QuarantinedFilter,
-    RobotFilter,
-    filters,
-)
-from lefleet_server.cli.options import (
-    JsonOption,
-    ProfileOption,
-    SinceOption,
-    UntilOption,
-    connect,
-    episode_ids,
-)
+from lefleet_server.cli.filters import filtered
+from lefleet_server.cli.options import JsonOption, ProfileOption, connect, episode_ids
 from lefleet_server.cli.output import Item, note, print_json, say, size
 from lefleet_server.cli.progress import Bars
 
 
+@filtered
 def download(
     to: Annotated[Path, typer.Option(help="Folder for ROBOT-ID.h5; made if it is not there.", file_okay=False)],
     episodes: Annotated[list[str] | None, typer.Argument(metavar="ID", help="`-`: from standard input.")] = None,
-    robot: RobotFilter = None,
-    policy: PolicyFilter = None,
-    outcome: OutcomeFilter = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    interrupted: InterruptedFilter = None,
-    quarantined: QuarantinedFilter = None,
+    *,
+    which: dict[str, Any],
     everything: Annotated[bool, typer.Option("--all", help="All episodes, where no filter is given.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Most of those that match.")] = None,
     at_once: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
@@ -48,7 +30,6 @@ def download(
     as_json: JsonOption = False,
 ) -> None:
     """Download episodes' files: resumed where they stopped, compared with their SHA-256. Exit status 3: some failed."""
-    which = filters(robot, policy, outcome, since, until, interrupted, quarantined)
     if sum((bool(episodes), bool(which), everything)) != 1:
         raise usage("ID: name the episodes, or choose them by filters, or give --all (one of the three)")
     _folder(to)

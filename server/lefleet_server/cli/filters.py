@@ -1,11 +1,15 @@
 """Which episodes: the filters that the API offers, as options."""
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from lefleet_server.cli.options import complete_robots, moment
+from lefleet_server.analysis import FlagName
+from lefleet_server.cli.options import SinceOption, UntilOption, complete_robots, moment
 
 
 class Outcome(StrEnum):
@@ -15,26 +19,27 @@ class Outcome(StrEnum):
 
 
 RobotFilter = Annotated[str | None, typer.Option(help="Only of this robot.", autocompletion=complete_robots)]
-PolicyFilter = Annotated[str | None, typer.Option(help="Only of this policy, as `org/name`.")]
-OutcomeFilter = Annotated[
-    Outcome | None, typer.Option(help="Only those that ended so: a person's word before the robot's.")
-]
-InterruptedFilter = Annotated[
-    bool | None, typer.Option("--interrupted/--whole", help="Only those cut short, or only the others.")
-]
-QuarantinedFilter = Annotated[
-    bool | None, typer.Option("--quarantined/--sound", help="Only those with an invalid file, or only the others.")
-]
 
 
 def filters(
-    robot: str | None,
-    policy: str | None,
-    outcome: Outcome | None,
-    since: str | None,
-    until: str | None,
-    interrupted: bool | None,
-    quarantined: bool | None,
+    robot: RobotFilter = None,
+    policy: Annotated[str | None, typer.Option(help="Only of this policy, as `org/name`.")] = None,
+    outcome: Annotated[
+        Outcome | None, typer.Option(help="Only those that ended so: a person's word before the robot's.")
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    interrupted: Annotated[
+        bool | None, typer.Option("--interrupted/--whole", help="Only those cut short, or only the others.")
+    ] = None,
+    quarantined: Annotated[
+        bool | None, typer.Option("--quarantined/--sound", help="Only those with an invalid file, or only the others.")
+    ] = None,
+    flag: Annotated[FlagName | None, typer.Option(help="Only those whose quality is flagged for this.")] = None,
+    labelled: Annotated[
+        bool | None, typer.Option("--labelled/--unlabelled", help="Only those a person judged, or only the others.")
+    ] = None,
+    in_set: Annotated[str | None, typer.Option(help="Only those of this set; `lefleet sets list` names them.")] = None,
 ) -> dict[str, Any]:
     """What restricts, as the API's parameters."""
     found = {
@@ -45,5 +50,28 @@ def filters(
         "until": moment(until),
         "interrupted": interrupted,
         "quarantined": quarantined,
+        "flag": flag and flag.value,
+        "labelled": labelled,
+        "in_set": in_set,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """The command has the filters as options in the place of its parameter `which`, and gets there what they say."""
+    offered = signature(filters).parameters
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        which = filters(**{name: given.pop(name) for name in offered})
+        command(which=which, **given)
+
+    parameters: list[Parameter] = []
+    for parameter in signature(command).parameters.values():
+        parameters += offered.values() if parameter.name == "which" else [parameter]
+    # By keyword, so that an argument without a default may follow the options.
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__dict__["__signature__"] = Signature(named)
+    hints = [get_type_hints(function, include_extras=True) for function in (filters, command)]
+    run.__annotations__ = {parameter.name: (hints[0] | hints[1])[parameter.name] for parameter in named}
+    return run

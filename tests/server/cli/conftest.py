@@ -1,4 +1,8 @@
-"""The real `lefleet` as people and scripts run it, against a real `lefleet-server serve`."""
+"""The real `lefleet` as people and scripts run it, against a real `lefleet-server serve`.
+
+One server and one database for a module's tests, since a start takes seconds; each test finds the
+database empty, but for the audit log.
+"""
 
 import asyncio
 import json
@@ -8,11 +12,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+import asyncpg
 import httpx
 import pytest
+import yaml
+from fastapi import FastAPI
 
 from lefleet_server.accounts.models import Role
+from lefleet_server.app import create_app
 from lefleet_server.config import Settings
 from lefleet_server.services import Services
 
@@ -68,23 +77,87 @@ class Person:
         return done
 
 
-@pytest.fixture
-async def served(server_config: Path, settings: Settings, services: Services) -> AsyncIterator[str]:
-    """Address of a `lefleet-server serve` process; `services` looks into the same database and store."""
-    with (server_config.parent / "serve.log").open("wb") as log:
-        command = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(server_config)]
+@pytest.fixture(scope="module")
+async def database(postgres: dict) -> AsyncIterator[dict]:
+    """asyncpg's arguments for a migrated database of this module's own."""
+    name = f"cli_{uuid.uuid4().hex}"
+    await execute(postgres | {"database": "postgres"}, f"CREATE DATABASE {name} TEMPLATE lefleet")
+    yield postgres | {"database": name}
+    await execute(postgres | {"database": "postgres"}, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def server_settings(database: dict, free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> dict:
+    host, user = quote(database["host"], safe=""), f"{database['user']}:{database['password']}"
+    return {
+        "state_dir": str(tmp_path_factory.mktemp("server")),
+        "database_url": f"postgresql://{user}@/{database['database']}?host={host}",
+        "port": free_port(),
+        "min_free_bytes": 0,
+        "log_format": "console",
+    }
+
+
+@pytest.fixture(scope="module")
+def settings(server_settings: dict) -> Settings:
+    return Settings(**server_settings)
+
+
+@pytest.fixture(scope="module")
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    app = create_app(settings, dashboard=False)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture(scope="module")
+async def running(server_settings: dict, settings: Settings) -> AsyncIterator[str]:
+    """Address of a `lefleet-server serve` process."""
+    config, log_file = settings.state_dir / "server.yml", settings.state_dir / "serve.log"
+    config.write_text(yaml.safe_dump(server_settings))
+    with log_file.open("wb") as log:
+        command = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(config)]
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{settings.port}"
     try:
         async with asyncio.timeout(120), httpx.AsyncClient() as client:
             while process.returncode is None and not await answers(client, f"{url}/readyz"):  # noqa: ASYNC110 - only asking tells
                 await asyncio.sleep(0.1)
-        assert process.returncode is None, (server_config.parent / "serve.log").read_text()
+        assert process.returncode is None, log_file.read_text()
         yield url
     finally:
         if process.returncode is None:
             process.terminate()
         await asyncio.wait_for(process.wait(), 60)
+
+
+@pytest.fixture
+async def services(app: FastAPI, database: dict) -> AsyncIterator[Services]:
+    yield app.state.services
+    await execute(database, EMPTY)
+
+
+@pytest.fixture
+def served(running: str, services: Services) -> str:
+    """Address of the server; `services` looks into the same database and store."""
+    return running
+
+
+# Without the audit log, which nobody may empty: its entries of earlier tests stay.
+EMPTY = """
+DO $$ BEGIN EXECUTE (
+    SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+    WHERE schemaname = 'public' AND tablename NOT IN ('alembic_version', 'audit_log')
+); END $$
+"""
+
+
+async def execute(arguments: dict, statements: str) -> None:
+    connection = await asyncpg.connect(**arguments)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
 
 
 async def answers(client: httpx.AsyncClient, url: str) -> bool:
