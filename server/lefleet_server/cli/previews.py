@@ -36,6 +36,10 @@ def video(
 ) -> None:
     """Fetch the video of a camera, H.264 in MP4."""
     (episode_id,) = episode_ids([episode])
-    path = "/episodes/{episode_id}/previews/{camera}/video.mp4"
-    with connect(profile) as api, api.stream(path, 0, "", episode_id=episode_id, camera=camera) as body:
+    with (
+        connect(profile) as api,
+        api.stream(
+            "/episodes/{episode_id}/previews/{camera}/video.mp4", 0, "", episode_id=episode_id, camera=camera
+        ) as body,
+    ):
         save_pieces(to, body.pieces)
