@@ -169,7 +169,7 @@ def choice(label: str, name: str, options: list[tuple[str, str]], chosen: str) -
 
 def check(label: str, name: str, value: str, hint: str, *, checked: bool = False) -> None:
     """A box to tick: its value is told when it is."""
-    with box("lf-check", tag="label"):
+    with box("lf-choice", tag="label"):
         made = box(tag="input", type="checkbox", name=name, value=value)
         if checked:
             made.props["checked"] = True

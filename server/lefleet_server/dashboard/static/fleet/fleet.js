@@ -153,14 +153,14 @@ class Fleet extends HTMLElement {
   }
 
   buildHead() {
-    const all = make("input", "lf-check", { type: "checkbox", "aria-label": "Select all that are shown" });
+    const all = make("input", "lf-robot-check", { type: "checkbox", "aria-label": "Select all that are shown" });
     all.addEventListener("click", () => this.selectAll(all.checked));
     const titles = COLUMNS.map(([key, title]) => {
       const button = make("button", "lf-sort", { type: "button", "data-sort": key }, title);
       button.addEventListener("click", () => this.narrow({ sort: this.criteria.sort === key ? `-${key}` : key }));
       return button;
     });
-    return make("div", "lf-line is-header", {}, all, ...titles, make("span"));
+    return make("div", "lf-robot-line is-header", {}, all, ...titles, make("span"));
   }
 
   showOrder(button) {

@@ -59,7 +59,7 @@ export function bar(label) {
 
 // The checkbox of a robot; `fleet` keeps which are chosen.
 export function check(fleet, id) {
-  const box = make("input", "lf-check", { type: "checkbox", "aria-label": `Select ${id}` });
+  const box = make("input", "lf-robot-check", { type: "checkbox", "aria-label": `Select ${id}` });
   box.addEventListener("click", (event) => fleet.select(id, box.checked, event.shiftKey));
   return { element: box, show: () => (box.checked = fleet.selected.has(id)) };
 }

@@ -10,7 +10,7 @@ export const COLUMNS = [
 ];
 
 export function buildRow(fleet, row, element) {
-  element.className = "lf-line";
+  element.className = "lf-robot-line";
   element.setAttribute("role", "row");
   const chosen = check(fleet, row.id);
   const line = make("div", "lf-cell-sub lf-cut");
@@ -18,14 +18,14 @@ export function buildRow(fleet, row, element) {
   const state = stateChip();
   const dot = make("span", "lf-dot");
   const first = make("span", "lf-cut");
-  const health = make("div", "lf-line-health lf-cut", {}, dot, first);
-  const policy = make("div", "lf-mono lf-cut lf-muted lf-line-policy");
-  const [hz, late, spool, disk, celsius] = ["hz", "late", "spool", "disk", "celsius"].map((key) => make("div", `lf-num is-right lf-line-${key}`));
+  const health = make("div", "lf-robot-line-health lf-cut", {}, dot, first);
+  const policy = make("div", "lf-mono lf-cut lf-muted lf-robot-line-policy");
+  const [hz, late, spool, disk, celsius] = ["hz", "late", "spool", "disk", "celsius"].map((key) => make("div", `lf-num is-right lf-robot-line-${key}`));
   const seen = make("lf-time", "", { look: "ago", datetime: "" });
   const stop = stopRow(fleet, row.id, true);
   const cells = [
     chosen.element, name, make("div", "", {}, state.element), health, policy, hz, late, spool, disk, celsius,
-    make("div", "lf-num is-right lf-muted lf-line-seen", {}, seen), stop.element,
+    make("div", "lf-num is-right lf-muted lf-robot-line-seen", {}, seen), stop.element,
   ];
   for (const cell of cells.slice(1)) cell.setAttribute("role", "cell");
   element.replaceChildren(...cells);

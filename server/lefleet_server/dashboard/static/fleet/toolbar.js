@@ -76,7 +76,8 @@ export class Toolbar {
     for (const [name, , field] of FILTERS) this.fill(this.selects[name], criteria[name], model.choices(field));
     for (const [name, button] of Object.entries(this.lookButtons)) set(button, "aria-pressed", String(criteria.view === name));
     this.clear.hidden = !["q", "health", "policy", "release", "site"].some((name) => criteria[name]);
-    write(this.count, shown === model.rows.size ? `${shown} robots` : `${shown} of ${model.rows.size} robots`);
+    const all = `${model.rows.size} robot${model.rows.size === 1 ? "" : "s"}`;
+    write(this.count, shown === model.rows.size ? all : `${shown} of ${all}`);
     this.showViews(criteria);
   }
 
