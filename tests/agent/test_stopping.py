@@ -87,7 +87,7 @@ def test_a_stop_while_a_crashed_episode_is_recovered_loses_none_of_it(recording,
             assert again.wait(PATIENCE_S) in (0, 3)
         assert reasons(config) or journal.stat().st_size == size, "it is whole on one side or on the other"
     with subprocess.Popen([*agent_command("record"), "--config", str(config)]) as last:
-        assert eventually(lambda: len(reasons(config)) == 1, PATIENCE_S)
+        assert eventually(lambda: started(last) and len(reasons(config)) == 1, PATIENCE_S)
         last.send_signal(signal.SIGTERM)
         assert last.wait(PATIENCE_S) == 0
     ((reason, interrupted),) = reasons(config)

@@ -63,6 +63,14 @@ async def test_three_are_chosen_by_keys_and_labelled_with_one(fleet, look, label
     await are(viewer, labels, dict.fromkeys(ids[:3], ("failure", None)))
     await keys.press("Escape")
     await chosen(viewer, 0)
+    await keys.press("?")
+    listed = await viewer.page.inner_text("dialog")
+    assert all(what in listed for what in ("Next episode", "Space", "Label as failure", "Undo", "Next unlabelled"))
+    await viewer.shot("labelling-keys")
+    await keys.press("j")
+    await keys.press("Escape")
+    await viewer.page.wait_for_selector("dialog", state="detached")
+    assert await viewer.page.get_attribute(AT, "data-episode") == ids[1], "the keys rest under a dialog"
 
 
 async def test_without_a_choice_a_key_judges_and_goes_on(fleet, look, labels):

@@ -370,7 +370,8 @@ def test_the_running_courier_shows_state_pictures_and_metrics_to_people_and_to_p
             robot = answer.json() if answer.is_success else {}
             # Control's end with it, five seconds after its last sign of life: seen once is seen.
             exposed = httpx.get(f"{server}/api/v1/metrics/robot", params={"robot": "robot-1"})
-            wanted.difference_update(family.name for family in text_string_to_metric_families(exposed.text))
+            if exposed.is_success:  # not before the first heartbeat
+                wanted.difference_update(family.name for family in text_string_to_metric_families(exposed.text))
             return bool(robot.get("cameras")) and side.spool.next_waiting() is None and not wanted
 
         deadline = time.monotonic() + 60

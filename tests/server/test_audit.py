@@ -130,11 +130,6 @@ STEPS = [
     ),
     ("DELETE", f"{API}/retention/rules/{{name}}", lambda _: (f"{API}/retention/rules/old", {})),
     (
-        "DELETE",
-        f"{API}/episodes/{{episode_id}}",
-        lambda ids: (f"{API}/episodes/{ids['episode']}", {"params": {"reason": "a face is in it"}}),
-    ),
-    (
         "PATCH",
         f"{API}/episodes",
         lambda ids: (f"{API}/episodes", {"json": {"labels": [{"id": ids["episode"], "note": "it slipped"}]}}),
@@ -161,6 +156,11 @@ STEPS = [
         lambda _: (f"{API}/sets/good/episodes/matching", {"params": {"robot": "robot-1"}}),
     ),
     ("DELETE", f"{API}/sets/{{name}}", lambda _: (f"{API}/sets/good", {})),
+    (
+        "DELETE",
+        f"{API}/episodes/{{episode_id}}",
+        lambda ids: (f"{API}/episodes/{ids['episode']}", {"params": {"reason": "a face is in it"}}),
+    ),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),

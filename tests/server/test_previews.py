@@ -17,6 +17,7 @@ from lefleet_server.deletion import files
 from lefleet_server.episodes import stores
 from lefleet_server.episodes.fsck import Fault, Fsck
 from lefleet_server.jobs import queue
+from lefleet_server.jobs import service as jobs
 from lefleet_server.jobs.worker import Worker
 from lefleet_server.previews import service
 from lefleet_server.previews.service import Previewer
@@ -60,7 +61,7 @@ def worker_of(services, settings, name="worker-1", timeout_s=60.0) -> Worker:
 async def run_until_empty(services, settings, workers: int = 1, **options) -> None:
     async def waiting() -> list:
         async with services.db.session() as session:
-            return [job for job in await queue.list_jobs(session, None, 100) if job.state != "dead"]
+            return [job for job in (await jobs.list_jobs(session, None, 100)).items if job.state != "dead"]
 
     made = [worker_of(services, settings, f"worker-{number}", **options) for number in range(workers)]
     running = [asyncio.create_task(worker.run()) for worker in made]

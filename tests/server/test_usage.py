@@ -45,8 +45,9 @@ def analyse(services, settings):
 
 
 async def left(services):
+    """The checks that are to be done; nobody makes previews here."""
     async with services.db.session() as session:
-        return (await service.list_jobs(session, None, 100)).items
+        return [job for job in (await service.list_jobs(session, None, 100)).items if job.queue == analysis.QUEUE]
 
 
 async def kill(services, number):

@@ -22,7 +22,7 @@ EXEMPT = {
     "GET /metrics": "for Prometheus",
     f"GET {API}/metrics/robot": "for Prometheus",
     f"GET {API}/metrics/targets": "for Prometheus",
-    f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg": "for lists in a browser; `picture` has it whole",
+    f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg": "for lists; `picture` has it whole",
     f"PUT {API}/episodes/{{episode_id}}/label": "`lefleet episodes label` sends many at once, by PATCH",
     f"POST {API}/robots/enrol": "the robot's half of `lefleet robots register`",
 }

@@ -34,7 +34,7 @@ function list() {
   rows.className = "lf-keys";
   for (const { key, what } of [...known, ...pressed, { key: "?", what: "This list" }]) {
     const name = document.createElement("dt");
-    for (const each of key.split(" "))
+    for (const each of key === " " ? ["Space"] : key.split(" "))
       name.append(Object.assign(document.createElement("kbd"), { textContent: each.length === 1 ? each.toUpperCase() : each }));
     rows.append(name, Object.assign(document.createElement("dd"), { textContent: what }));
   }

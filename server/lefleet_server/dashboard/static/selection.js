@@ -1,16 +1,39 @@
 // <lf-selection may-label="yes|no">: the keyboard's place and the chosen rows of the table of episodes (a.lf-row). Events:
 // "judge" {ids, outcome}, "remark" {ids, note}, "collect" {ids, word}; the buttons inside have data-do.
 
+import { shortcut } from "./keys.js";
+
 const OUTCOMES = { s: "success", f: "failure", u: "unknown" };
+let added = false;
+
+// Once for the page, about the element that is there when a key is pressed.
+function addKeys(mayLabel) {
+  if (added) return;
+  added = true;
+  const add = (key, what, run) =>
+    shortcut(key, what, (event) => {
+      const selection = document.querySelector("lf-selection");
+      return selection ? run(selection, event) : false;
+    });
+  add("j", "Next episode", (here) => here.step(1));
+  add("k", "Episode before", (here) => here.step(-1));
+  add("Home", "First on this page", (here) => here.go(0));
+  add("e", "Last on this page", (here) => here.go(here.rows.length - 1));
+  add("Enter", "Open the episode", (here, { target }) => (target.closest("a, button") ? false : here.rows[here.place]?.click()));
+  if (!mayLabel) return;
+  add(" ", "Choose the episode", (here, { target }) => (target.closest("a, button") ? false : here.toggle(here.rows[here.place])));
+  add("a", "Choose all on this page, or none", (here) => here.all());
+  add("Escape", "Choose none", (here) => here.forget());
+  for (const [key, outcome] of Object.entries(OUTCOMES)) add(key, `Label as ${outcome}`, (here) => here.judge(outcome));
+  add("l", "Write a note", (here) => here.querySelector("input").focus());
+}
 
 class Selection extends HTMLElement {
   connectedCallback() {
     this.chosen = new Set();
     this.place = -1; // no row until a key is pressed
-    this.mayLabel = this.getAttribute("may-label") === "yes";
-    this.onKey = (event) => this.key(event);
+    addKeys(this.getAttribute("may-label") === "yes");
     this.onClick = (event) => this.click(event);
-    document.addEventListener("keydown", this.onKey);
     document.addEventListener("click", this.onClick, true);
     // The server builds the rows anew after each change.
     this.observer = new MutationObserver(() => this.show());
@@ -19,7 +42,6 @@ class Selection extends HTMLElement {
   }
 
   disconnectedCallback() {
-    document.removeEventListener("keydown", this.onKey);
     document.removeEventListener("click", this.onClick, true);
     this.observer.disconnect();
   }
@@ -33,27 +55,6 @@ class Selection extends HTMLElement {
     if (this.chosen.size) return [...this.chosen];
     const at = this.rows[this.place];
     return at ? [at.dataset.episode] : [];
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
-    const last = this.rows.length - 1;
-    const does = {
-      j: () => (this.place < last ? this.go(this.place + 1) : this.turn("Older")),
-      k: () => (this.place > 0 ? this.go(this.place - 1) : this.turn("Newer")),
-      e: () => this.go(last),
-      Home: () => this.go(0),
-      Enter: () => !event.target.closest("a, button") && this.rows[this.place]?.click(),
-      Escape: () => this.forget(),
-    };
-    if (this.mayLabel) {
-      does[" "] = () => !event.target.closest("button, a") && this.toggle(this.rows[this.place]);
-      does.a = () => this.all();
-      does.l = () => this.querySelector("input").focus();
-      for (const key of Object.keys(OUTCOMES)) does[key] = () => this.judge(OUTCOMES[key]);
-    }
-    if (!does[event.key]) return;
-    if (does[event.key]() !== false) event.preventDefault();
   }
 
   click(event) {
@@ -75,6 +76,14 @@ class Selection extends HTMLElement {
     this.place = Math.max(0, Math.min(place, this.rows.length - 1));
     this.show();
     this.rows[this.place]?.scrollIntoView({ block: "nearest" });
+  }
+
+  // To the next page past the last row, and to the one before past the first.
+  step(by) {
+    const place = this.place + by;
+    if (by > 0 && place >= this.rows.length) this.turn("Older");
+    else if (by < 0 && place < 0) this.turn("Newer");
+    else this.go(place);
   }
 
   turn(page) {
