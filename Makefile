@@ -1,8 +1,9 @@
 # Two commands do it all: `make demo` and `make test`. Settings: PORT=8000 (the demo uses it and the next two),
-# VENV=.venv (an existing environment may be shared by copies of this repository).
+# VENV=.venv (an existing environment may be shared by copies of this repository), TESTS=2 (so many at once, 2 GB each).
 
 PORT ?= $(shell cat .demo/port 2>/dev/null || echo 8000)
 VENV ?= .venv
+TESTS ?= 2
 override VENV := $(abspath $(VENV))
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.13 python3.12; do \
@@ -67,7 +68,7 @@ drift: environment inventory ## Your fleet: where hosts differ from their roles,
 
 test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
-	@$(IN) $(BIN)/pytest
+	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile
 
 test-fleet: environment ## The roles on simulated Jetsons, over SSH: needs root and Docker, takes an hour (ARGS="-k swap")
 	@$(PYTHON) ansible/demo/packages.py fleet

@@ -1,5 +1,6 @@
 """The courier process: everything that talks to the server, each talk in a thread of its own."""
 
+import contextlib
 import queue
 import threading
 import time
@@ -28,6 +29,7 @@ UPLOAD_POLL_S = 0.5
 TALK_S = 600.0
 """Longest silence of a thread that talks to the server: many requests, each with a limit of its own."""
 RETRY_FIRST_S = 0.5
+LOOK_UP_S = 0.5
 GRACE_S = 3.0
 """When it is told to end: first for what is under way, then for what was cut off."""
 
@@ -77,7 +79,7 @@ class Courier:
         ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         threads = [self._thread("web", partial(web.serve_forever, 0.2), ended)]
         threads += [self._thread(what, partial(self._repeat, what, task), ended) for what, task in tasks.items()]
-        failure = ended.get()
+        failure = _first(ended)
         self._stop.set()
         web.shutdown()
         self._end(threads)
@@ -179,3 +181,11 @@ class Courier:
     def _hang_up(self) -> None:
         self._api.hang_up()
         self._wishes.hang_up()
+
+
+def _first(ended: "queue.SimpleQueue[BaseException | None]") -> BaseException | None:
+    """How the first thread ended. Looks up now and then: Python's handler of a signal that comes between its last look
+    and the system call that waits would only run when the wait is over."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=LOOK_UP_S)

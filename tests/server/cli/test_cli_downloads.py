@@ -16,14 +16,16 @@ from lefleet_server.episodes.models import Episode
 
 
 class Network:
-    """Between lefleet and its server: may cut a connection after so many bytes, change one, or be slow."""
+    """Between lefleet and its server: may cut a connection after so many bytes, change one, or stop to pass any."""
 
     def __init__(self) -> None:
         self.cuts: list[int] = []
         """Bytes after which the next connections are cut, each once."""
         self.spoils = False
         """Whether every large piece arrives with a bit that is not what was sent."""
-        self.pause_s = 0.0
+        self.stops_after: int | None = None
+        """Bytes of an answer after which the rest waits for `goes_on`."""
+        self.goes_on = asyncio.Event()
         self.passed = 0
 
     async def open(self, url: str) -> tuple[asyncio.Server, str]:
@@ -56,7 +58,8 @@ class Network:
                 self.passed += len(data)
                 writer.write(data)
                 await writer.drain()
-                await asyncio.sleep(self.pause_s)
+                if self.stops_after is not None and count > self.stops_after:
+                    await self.goes_on.wait()
         writer.close()
 
 
@@ -155,7 +158,7 @@ async def test_a_network_that_carries_nothing_fails_and_what_came_is_kept(networ
 async def test_a_download_that_is_killed_goes_on_where_it_was(network, with_token, uploaded, tmp_path, how, wait_until):
     episodes = await uploaded()
     (path,) = episodes.values()
-    network.pause_s = 0.05
+    network.stops_after = 1_000_000
     script = await with_token(url=network.url)
     part = tmp_path / "got" / f"robot-1-{path.stem}.h5.part"
     process = await script.start("episodes", "download", *episodes, "--to", tmp_path / "got")
@@ -166,7 +169,7 @@ async def test_a_download_that_is_killed_goes_on_where_it_was(network, with_toke
     assert how == signal.SIGKILL or b"run it again to go on" in err
     kept = part.stat().st_size
     assert 500_000 < kept < path.stat().st_size
-    network.pause_s = 0
+    network.goes_on.set()
     done = (await script.ok("episodes", "download", *episodes, "--to", tmp_path / "got", "--json")).item
     assert done["received"] == done["bytes"] - kept
     assert here(tmp_path / "got") == right(episodes)
