@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_a_courier_ended_again_and_again_in_the_middle_of_uploads_delivers_each_
     for _ in range(KILLS):
         before = arrived(incoming)
         courier = subprocess.Popen(agent_command("courier", "--config", side.config))
+        wait_until(lambda courier=courier: catches(courier.pid, signal.SIGTERM), 60)
         # In the middle: some of this run's bytes have arrived, and an upload is still open.
         wait_until(lambda before=before: arrived(incoming) not in (0, before) or side.spool.next_waiting() is None, 60)
         time.sleep(chance.uniform(0, 0.1))
@@ -64,3 +66,9 @@ def arrived(incoming) -> int:
     if not incoming.exists():
         return 0
     return sum(path.stat().st_size for path in incoming.iterdir() if path.is_file())
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal: before, it would end as any does."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
