@@ -35,7 +35,8 @@ def add_head(*modules: str) -> None:
     ui.add_head_html(
         f'<script src="{BASE}/theme.js"></script>'
         + "".join(
-            f'<link rel="stylesheet" href="{BASE}/{name}.css">' for name in ("lefleet", "pages", "player", "lists", "robots")
+            f'<link rel="stylesheet" href="{BASE}/{name}.css">'
+            for name in ("lefleet", "pages", "player", "lists", "robots")
         )
         + f'<meta name="lefleet-now" content="{time.time_ns() // 1_000_000}">'
         + "".join(f'<script type="module" src="{BASE}/{name}"></script>' for name in ("shell.js", *modules))
