@@ -173,6 +173,20 @@ async def test_the_ghost_is_chosen_and_the_choice_is_kept(viewer):
     await page.wait_for_selector("[data-ghost=requested][aria-pressed=true]")
 
 
+async def test_the_whole_arm_is_in_view_throughout(viewer):
+    for tick in range(0, 120, 17):
+        await go(viewer, tick)
+        places = await viewer.page.evaluate(
+            """async () => {
+                const { THREE } = await import("nicegui-scene");
+                const { stage } = document.querySelector("lf-player").replay;
+                return [...stage.measured.frames.values()].map((frame) =>
+                    frame.getWorldPosition(new THREE.Vector3()).project(stage.camera).toArray());
+            }"""
+        )
+        assert np.abs(places).max() < 1, f"at tick {tick}"
+
+
 async def test_a_drag_turns_the_view_and_a_double_click_turns_it_back(viewer):
     page, canvas = viewer.page, viewer.page.locator(".lf-replay canvas")
     at = "document.querySelector('lf-player').replay.stage.camera.position.toArray()"

@@ -7,8 +7,8 @@ import { local } from "./pose.js";
 const BALL_M = 0.02; // radius, at each joint
 const GHOST_THIN = 0.9; // inside the solid arm where both agree: what is seen of it is the difference
 const UP = new THREE.Vector3(0, 1, 0);
-const LOOK_FROM = [0.36, -0.42, 0.3];
-const LOOK_AT = [0.12, 0, 0.09];
+const VIEW_DEG = 40;
+const LOOK_ALONG = new THREE.Vector3(0.5, -0.8, 0.42).normalize(); // from the arm to the viewer
 
 const css = (name) => new THREE.Color(getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 
@@ -55,14 +55,14 @@ class Figure {
 }
 
 export class Stage {
-  /** Throws where the browser has no WebGL. `changed` is called when a person turned the view. */
-  constructor(canvas, arm, changed) {
+  /** `reach`: what is to be in view (pose.js). `changed` is called when a person turned the view. */
+  constructor(canvas, arm, reach, changed) {
+    this.reach = reach;
     this.renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
     this.draws = 0;
     this.scene = new THREE.Scene();
-    this.camera = new THREE.PerspectiveCamera(40, 1, 0.01, 10);
+    this.camera = new THREE.PerspectiveCamera(VIEW_DEG, 1, 0.01, 10);
     this.camera.up.set(0, 0, 1);
-    this.camera.position.set(...LOOK_FROM);
     this.addLights();
     this.addFloor();
     this.addFigures(arm);
@@ -100,16 +100,24 @@ export class Stage {
 
   addControls(canvas, changed) {
     this.controls = new OrbitControls(this.camera, canvas);
-    this.controls.target.set(...LOOK_AT);
     this.controls.minDistance = 0.15;
-    this.controls.maxDistance = 2;
-    this.controls.update();
-    this.controls.saveState();
+    this.controls.maxDistance = 5;
+    this.controls.addEventListener("start", () => (this.turned = true));
     this.controls.addEventListener("change", changed);
     canvas.style.touchAction = "pan-y"; // a thumb that scrolls the page over it goes on scrolling
     const zoom = (event) => (this.controls.enableZoom = event.ctrlKey); // the wheel alone scrolls the page
     canvas.parentElement.addEventListener("wheel", zoom, { capture: true, passive: true });
-    canvas.addEventListener("dblclick", () => this.controls.reset());
+    canvas.addEventListener("dblclick", () => this.lookAtAll());
+  }
+
+  /** Back to the view in which the whole arm is seen throughout the episode. */
+  lookAtAll() {
+    const upright = (VIEW_DEG / 2) * (Math.PI / 180);
+    const half = Math.min(upright, Math.atan(Math.tan(upright) * this.camera.aspect));
+    this.controls.target.set(...this.reach.center);
+    this.camera.position.copy(LOOK_ALONG).multiplyScalar(this.reach.radius / Math.sin(half)).add(this.controls.target);
+    this.controls.update();
+    this.turned = false;
   }
 
   /** Takes its colours from the page's; `ghost` is the name of its one. */
@@ -128,6 +136,7 @@ export class Stage {
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
+    if (!this.turned) this.lookAtAll();
   }
 
   draw(measured, ghost) {

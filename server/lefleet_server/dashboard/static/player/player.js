@@ -101,7 +101,7 @@ class Player extends HTMLElement {
     const section = Object.assign(document.createElement("div"), { className: "lf-plots" });
     section.innerHTML =
       '<div class="lf-plots-key"><span><i></i>Measured</span><span><i class="is-sent"></i>Sent</span>' +
-      '<span><i class="is-asked"></i>Requested, where it was not sent</span>' +
+      '<span><i class="is-asked"></i>Requested, if not sent</span>' +
       '<button class="lf-plots-keys" type="button" data-show-keys><kbd>?</kbd> Keys</button></div>';
     const area = Object.assign(document.createElement("div"), { className: "lf-plots-area" });
     section.append(area);

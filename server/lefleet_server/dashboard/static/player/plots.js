@@ -53,7 +53,7 @@ export class Plots {
   layout() {
     const width = this.area.clientWidth;
     if (!width) return;
-    const columns = Math.min(width > 680 ? 3 : width > 460 ? 2 : 1, this.joints.length);
+    const columns = Math.min(width > 680 ? 3 : width > 430 ? 2 : 1, this.joints.length);
     const rows = Math.ceil(this.joints.length / columns);
     const plot = columns === 1 ? 84 : 96;
     const gap = 18;

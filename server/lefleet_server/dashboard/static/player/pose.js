@@ -36,6 +36,21 @@ export function local({ xyz, rest }, angle) {
   return [...turned(x, y, cos, sin), 0, ...turned(x, y, -sin, cos), 0, ...z, 0, ...xyz, 1];
 }
 
+/** The ball, {center, radius}, in which the arm's joints and jaw are throughout, by some two hundred of its ticks. */
+export function reach(arm, joints) {
+  const points = [[0, 0, 0]];
+  const { length } = joints[0].measured;
+  const step = Math.ceil(length / 200);
+  for (let tick = 0; tick < length; tick += step) {
+    const angles = anglesAt(arm, joints, "measured", tick);
+    if (angles) for (const limb of arm.limbs) points.push(place(arm, angles, limb.joint, limb.end));
+  }
+  const [low, high] = [Math.min, Math.max].map((pick) => [0, 1, 2].map((axis) => pick(...points.map((point) => point[axis]))));
+  const center = low.map((value, axis) => (value + high[axis]) / 2);
+  const thick = Math.max(...arm.limbs.map((limb) => limb.radius_m));
+  return { center, radius: thick + Math.max(...points.map((point) => Math.hypot(...point.map((value, axis) => value - center[axis])))) };
+}
+
 /** Where a point of a joint's frame is in the base's. */
 export function place(arm, angles, name, point) {
   while (name !== "base") {

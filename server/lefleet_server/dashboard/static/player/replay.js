@@ -1,7 +1,7 @@
 // The arm's posture at the player's tick. data-state: waiting | ready | unfit (another arm) | missing (no WebGL) | lost.
 // three.js is fetched when the panel comes into sight, and it draws only then, and only what changed.
 
-import { anglesAt, misfit } from "./pose.js";
+import { anglesAt, misfit, reach } from "./pose.js";
 
 const GHOSTS = { sent: ["Sent", "--warn"], requested: ["Requested", "--asked"], none: ["None", "--warn"] };
 const KEPT = "lefleet-ghost";
@@ -105,7 +105,7 @@ export class Replay {
       throw error;
     });
     if (this.closed) return;
-    this.stage = new Stage(this.canvas, this.arm, () => (this.dirty = true));
+    this.stage = new Stage(this.canvas, this.arm, reach(this.arm, this.joints), () => (this.dirty = true));
     this.resize();
     this.repaint();
     this.become("ready");
