@@ -255,11 +255,11 @@ class Viewer:
 
 @pytest.fixture
 async def look(browser, request: pytest.FixtureRequest) -> AsyncIterator[Callable]:
-    """Opens a browser on a server: `await look(url)`, logged in as ada unless told otherwise."""
+    """Opens a browser on a server: `await look(url)`, logged in as ada unless told otherwise; `on` another program."""
     contexts, viewers = [], []
 
-    async def make(url: str, username: str | None = "ada", **options: object) -> Viewer:
-        context = await browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
+    async def make(url: str, username: str | None = "ada", on: object = None, **options: object) -> Viewer:
+        context = await (on or browser).new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
         contexts.append(context)
         viewer = Viewer(await context.new_page(), url)
         viewers.append(viewer)

@@ -23,6 +23,16 @@ SQUARE_PX = 16
 _NS = 1_000_000_000
 _SIZE = (360, 480)
 
+EVENTS = [
+    ("late", 20, 21),
+    ("person", 30, 44),
+    ("held", 45, 47),
+    ("frozen", 54, 92),
+    ("limited", 80, 95),
+    ("dropped", 100, 101),
+]
+"""Of an eventful episode of 120 ticks, 30 a second: kind, first and last tick."""
+
 type Jpegs = Mapping[int, bytes]
 """Picture number to JPEG."""
 
@@ -46,12 +56,18 @@ class Drawing:
     policy_commit: str = "3f2a1c9d5b7e4a60c1d2e3f4a5b6c7d8e9f0a1b2"
     frames_dropped: int = 0
     seed: int = 0
+    robot_type: str = "so101_sim"
+    joint_names: tuple[str, ...] = JOINTS
+    eventful: bool = False
+    """With everything that the time line shows: see `EVENTS`."""
 
 
 def write(folder: Path, drawing: Drawing) -> Path:
     """Writes `<episode_id>.h5` and returns its path."""
     tick = np.arange(drawing.ticks)
     seqs = 1 + tick // drawing.camera_every
+    if drawing.eventful:
+        seqs[57:93] = seqs[56]
     qpos = joints(tick / drawing.fps, drawing.seed)
     pictures = {
         camera: {int(seq): picture(camera, int(seq), qpos[(seq - 1) * drawing.camera_every]) for seq in np.unique(seqs)}
@@ -109,13 +125,21 @@ def write_file(
     ticks = np.arange(len(qpos), dtype=np.int64) * round(_NS / drawing.fps)
     sent = np.roll(qpos, -2, axis=0)
     sent[-2:] = qpos[-1]
+    requested, late = sent.copy(), np.full(len(qpos), 300_000)
+    if drawing.eventful:
+        requested[80:96, 2] += 20
+        late[20:22] = 14_000_000
+        ticks[101:] += 5 * round(_NS / drawing.fps)
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         _put(file, "observations/qpos", qpos, "<f4")
         _put(file, "action", sent, "<f4")
-        _put(file, "action_requested", sent, "<f4")
+        _put(file, "action_requested", requested, "<f4")
         _put(file, "time/monotonic_ns", 5 * _NS + ticks, "<i8")
         _put(file, "time/wall_ns", drawing.started_wall_ns + ticks, "<i8")
-        _put(file, "time/lateness_ns", np.full(len(qpos), 300_000), "<i8")
+        _put(file, "time/lateness_ns", late, "<i8")
+        if drawing.eventful:
+            _put(file, "intervention", (np.arange(len(qpos)) // 15 == 2), "u1")
+            _put(file, "held", (np.arange(len(qpos)) // 3 == 15), "u1")
         _put(file, "time/inference_ns", np.where(np.arange(len(qpos)) % 50 == 0, 18_000_000, 0), "<i8")
         for camera, numbers in seqs.items():
             _put_images(file, camera, numbers, pictures[camera], ticks, drawing)
@@ -149,8 +173,8 @@ def _attributes(drawing: Drawing, cameras: tuple[str, ...], ticks: int, length_n
         "lefleet_format": "1",
         "episode_id": drawing.episode_id,
         "robot_id": drawing.robot_id,
-        "robot_type": "so101_sim",
-        "joint_names": list(JOINTS),
+        "robot_type": drawing.robot_type,
+        "joint_names": list(drawing.joint_names),
         "joint_units": list(UNITS),
         "cameras": list(cameras),
         "camera_fingerprints": json.dumps({camera: f"{camera}-480x360-10" for camera in cameras}),

@@ -180,6 +180,8 @@ async def test_a_hold_is_shown_and_a_deleted_episode_says_who_deleted_it_and_why
     server.do(partial(holds.place_on_robot, robot_id="robot-1", actor="user:ada", reason="A court asks"))
     await viewer.open(f"/episodes/{drawing.episode_id}")
     assert "A court asks (all of this robot, ada)" in await viewer.page.inner_text(".lf-provenance")
+    await viewer.page.wait_for_selector(READY)
+    await viewer.page.wait_for_load_state("networkidle")  # or a picture on its way is told to be gone
     server.do(partial(holds.release_robot, robot_id="robot-1", actor="user:ada"))
     gone = partial(service.delete_episode, episode_id=drawing.episode_id, actor="user:ada", reason="a face", grace_s=0)
     server.do(gone)

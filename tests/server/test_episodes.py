@@ -194,6 +194,19 @@ async def test_signals_are_the_files_columns(robot, operator, episode_file):
     assert signals["time_s"][:2] == [0.0, 0.033333]
     assert signals["image_age_ms"]["front"][0] == 5.0
     assert signals["joint_names"][-1] == "gripper"
+    assert (signals["held"], signals["intervention"]) == ([], [])  # as the first agents wrote it
+
+
+async def test_what_was_held_and_who_led_are_told_for_each_tick(robot, operator, episode_file):
+    def led(file: h5py.File) -> None:
+        for name, ticks in (("held", [3]), ("intervention", [5, 6])):
+            file.create_dataset(name, data=np.isin(np.arange(12), ticks).astype("u1"))
+
+    path = episode_file(led)
+    await robot.upload(path)
+    signals = (await operator.get(f"/api/v1/episodes/{path.stem}/signals")).json()
+    assert [tick for tick in range(12) if signals["held"][tick]] == [3]
+    assert [tick for tick in range(12) if signals["intervention"][tick]] == [5, 6]
 
 
 async def test_the_file_comes_back_as_it_was_sent(robot, operator, episode_file):

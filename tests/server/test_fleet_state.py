@@ -170,6 +170,8 @@ def test_joints_become_angles_or_the_arm_is_not_an_so101():
     assert angles["shoulder_lift"] == pytest.approx(np.pi / 2) and angles["gripper"] == pytest.approx(1.74533)
     assert so101_pose.radians(["waist"], ["degrees"], [1.0]) is None
     assert so101_pose.radians(names, ["furlongs"] * 6, [0.0] * 6) is None
+    assert so101_pose.drawn("so101_follower") and so101_pose.drawn("so101_sim")
+    assert not so101_pose.drawn("so100_follower") and not so101_pose.drawn("")
 
 
 def test_a_silent_robot_shows_no_rate():

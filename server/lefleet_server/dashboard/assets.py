@@ -7,8 +7,9 @@ from pathlib import Path
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-# Registers ECharts, which NiceGUI ships, under the name that static/player/plots.js imports.
+# Registers ECharts and three.js, which NiceGUI ships, under the names that static/player's scripts import.
 from nicegui.elements import echart as _echart  # noqa: F401
+from nicegui.elements import scene as _scene  # noqa: F401
 
 STATIC = Path(__file__).parent / "static"
 PREFIX = "/_lefleet"
@@ -34,7 +35,8 @@ def add_head(*modules: str) -> None:
     ui.add_head_html(
         f'<script src="{BASE}/theme.js"></script>'
         + "".join(
-            f'<link rel="stylesheet" href="{BASE}/{name}.css">' for name in ("lefleet", "pages", "lists", "robots")
+            f'<link rel="stylesheet" href="{BASE}/{name}.css">'
+            for name in ("lefleet", "pages", "player", "lists", "robots")
         )
         + f'<meta name="lefleet-now" content="{time.time_ns() // 1_000_000}">'
         + "".join(f'<script type="module" src="{BASE}/{name}"></script>' for name in ("shell.js", *modules))

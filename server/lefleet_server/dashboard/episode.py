@@ -9,7 +9,7 @@ from starlette.requests import Request
 from lefleet_server import problems
 from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import service as analyses
-from lefleet_server.dashboard import queries
+from lefleet_server.dashboard import queries, so101_pose
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame
@@ -89,6 +89,7 @@ def _unlabelled(episode_id: str, filters: Filters) -> None:
 
 def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
     base = f"/api/v1/episodes/{quote(episode.id)}"
+    robot_type = str(episode.meta.get("robot_type") or "")
     videos = {each.camera: address(each) for each in made if each.kind == "video" and each.sha256}
     box(
         "lf-card",
@@ -96,6 +97,8 @@ def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
         signals=f"{base}/signals",
         frames=f"{base}/frames/{{camera}}/{{tick}}.jpg",
         data_episode=episode.id,
+        robot_type=robot_type,
+        **({"kinematics": json.dumps(so101_pose.described())} if so101_pose.drawn(robot_type) else {}),
         # All or none: a camera that plays pictures beside one that plays a video would be out of step.
         **({"videos": json.dumps(videos)} if videos.keys() >= set(episode.cameras) else {}),
     )

@@ -6,7 +6,8 @@ radians; each joint turns around its own z axis. A test compares them with the m
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 type Vector = tuple[float, float, float]
 type Matrix = list[list[float]]
@@ -58,6 +59,19 @@ LIMBS = (
     Limb("wrist_roll", (0.0, 0.0, -0.04), FIXED_JAW_TIP, 0.008),
     Limb("gripper", (0.0, 0.0, 0.0189), MOVING_JAW_TIP, 0.008),
 )
+
+
+def drawn(robot_type: str) -> bool:
+    """Whether such a robot is an SO-101: the SO-100's joints have the same names and other places."""
+    return "so101" in robot_type.lower()
+
+
+def described() -> dict[str, Any]:
+    """The same for the browser (static/player/pose.js): `rest` is a joint's rotation at angle 0, row after row."""
+    joints = [
+        {"name": joint.name, "parent": joint.parent, "xyz": joint.xyz, "rest": rotation(joint, 0.0)} for joint in JOINTS
+    ]
+    return {"joints": joints, "limbs": [asdict(limb) for limb in LIMBS], "gripper_rad": _GRIPPER_RAD}
 
 
 def radians(names: list[str], units: list[str], values: list[float]) -> dict[str, float] | None:

@@ -67,6 +67,8 @@ def signals(path: Path) -> dict[str, Any]:
             "action_requested": _columns(file["action_requested"]),
             "lateness_ms": _column(np.asarray(file["time/lateness_ns"]) / 1e6),
             "inference_ms": _column(np.asarray(file["time/inference_ns"]) / 1e6),
+            "held": _bits(file, "held", len(ticks)),
+            "intervention": _bits(file, "intervention", len(ticks)),
             "image_seq": {c: file[f"observations/image_seq/{c}"][:].tolist() for c in cameras},
             "image_age_ms": {
                 c: _column((ticks - file[f"observations/image_monotonic_ns/{c}"][:]) / 1e6) for c in cameras
@@ -243,6 +245,13 @@ def _strings(values: Any) -> list[str]:
 
 def _columns(dataset: Any) -> list[list[float | None]]:
     return [_column(column) for column in np.asarray(dataset).T]
+
+
+def _bits(file: h5py.File, name: str, ticks: int) -> list[int]:
+    """0 or 1 for each tick; empty where the file has none, as those of the first agents."""
+    if name not in file:
+        return []
+    return [int(value != 0) for value in _dataset(file, name, "u1", (ticks,))[:]]
 
 
 def _column(values: npt.NDArray[Any], digits: int = 4) -> list[float | None]:

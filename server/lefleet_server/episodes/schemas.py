@@ -193,5 +193,7 @@ class Signals(BaseModel):
     action_requested: list[Column] = Field(description="As the policy asked, one column per joint.")
     lateness_ms: Column
     inference_ms: Column
+    held: list[int] = Field(description="1: the last action was sent again. Empty for files of the first agents.")
+    intervention: list[int] = Field(description="1: a person led. Empty for files of the first agents.")
     image_seq: dict[str, list[int]]
     image_age_ms: dict[str, Column] = Field(description="Age of the picture when its frame began.")

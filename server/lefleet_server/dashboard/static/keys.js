@@ -3,6 +3,7 @@
 const known = [];
 
 // `key` as the browser names it ("/", "Escape", "j"); `what` for the list; `run` returns false to leave the key alone.
+// Without `run` the key is only listed, several with a space between them: whoever listens for it does so itself.
 export function shortcut(key, what, run) {
   known.push({ key, what, run });
 }
@@ -17,10 +18,12 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "?") return list();
-  const found = known.find(({ key }) => key === event.key);
+  const found = known.find(({ key, run }) => run && key === event.key);
   if (found && found.run(event) !== false) return event.preventDefault();
   pressable(event.key.toLowerCase())?.click();
 });
+
+document.addEventListener("click", (event) => event.target.closest("[data-show-keys]") && list());
 
 function list() {
   const pressed = [...document.querySelectorAll("[data-key]")].map((element) => ({

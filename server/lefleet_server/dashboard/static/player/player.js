@@ -1,14 +1,21 @@
-// <lf-player signals frames [videos]>: an episode's cameras playing in step with plots of its joints.
+// <lf-player signals frames robot-type [kinematics] [videos]>: an episode's cameras playing in step with plots of its joints.
 // `signals` is the address of the columns, `frames` the address of the pictures, with {camera} and {tick} in it,
+// `kinematics` JSON of the arm (so101_pose.py), missing for a robot that is drawn by none,
 // `videos` JSON of {camera: address}: while it plays they are shown (data-by="video"), else the tick's own pictures.
 // data-state says loading | paused | playing | buffering | error, data-tick the tick on show: tests and CSS read both.
 
+import { shortcut } from "../keys.js";
 import { Clock } from "./clock.js";
+import { findEvents } from "./events.js";
 import { AHEAD, Frames } from "./frames.js";
 import { Plots } from "./plots.js";
+import { Replay } from "./replay.js";
 import { readSignals } from "./signals.js";
-import { Transport } from "./transport.js";
+import { Timeline } from "./timeline.js";
+import { KEYS, Transport } from "./transport.js";
 import { Videos } from "./videos.js";
+
+for (const [key, what] of KEYS) shortcut(key, what);
 
 const AHEAD_OF_VIDEO = 20; // ticks whose pictures are fetched beside a video: where the viewer may stop next
 
@@ -27,6 +34,7 @@ class Player extends HTMLElement {
     document.removeEventListener("keydown", this.onKey);
     this.videos?.close();
     this.frames?.close();
+    this.replay?.close();
     this.plots?.close();
   }
 
@@ -43,7 +51,8 @@ class Player extends HTMLElement {
     this.clock = new Clock(times);
     this.buildPictures(cameras);
     this.transport = new Transport(this, this.clock);
-    this.buildPlots(times, joints);
+    this.timeline = this.transport.timeline = new Timeline(this.transport.lanes, this, this.clock, findEvents(this.signals));
+    this.buildMotion(times, joints);
     const address = this.getAttribute("frames");
     const url = (camera, tick) => address.replace("{camera}", encodeURIComponent(camera)).replace("{tick}", tick);
     this.frames = new Frames(cameras, seqs, times.length, url, () => (this.stale = true));
@@ -79,14 +88,24 @@ class Player extends HTMLElement {
     this.frames.ahead = AHEAD_OF_VIDEO;
   }
 
-  buildPlots(times, joints) {
+  /** The arm and the plots, side by side where there is room. */
+  buildMotion(times, joints) {
+    const both = Object.assign(document.createElement("div"), { className: "lf-player-motion" });
+    this.append(both);
+    const arm = JSON.parse(this.getAttribute("kinematics") ?? "null");
+    this.replay = this.transport.replay = new Replay(both, arm, this.getAttribute("robot-type"), joints);
+    this.buildPlots(both, times, joints);
+  }
+
+  buildPlots(host, times, joints) {
     const section = Object.assign(document.createElement("div"), { className: "lf-plots" });
     section.innerHTML =
       '<div class="lf-plots-key"><span><i></i>Measured</span><span><i class="is-sent"></i>Sent</span>' +
-      '<span class="lf-plots-keys"><kbd>Space</kbd> play <kbd>←</kbd><kbd>→</kbd> tick <kbd>⇧</kbd> 1 s</span></div>';
+      '<span><i class="is-asked"></i>Requested, if not sent</span>' +
+      '<button class="lf-plots-keys" type="button" data-show-keys><kbd>?</kbd> Keys</button></div>';
     const area = Object.assign(document.createElement("div"), { className: "lf-plots-area" });
     section.append(area);
-    this.append(section);
+    host.append(section);
     this.plots = new Plots(area, times, joints, (seconds) => this.clock.seek(seconds));
   }
 
@@ -99,6 +118,8 @@ class Player extends HTMLElement {
     if (this.videos && !this.videos.usable) this.frames.ahead = AHEAD;
     this.clock.advance(ms, this.held || byVideo);
     const { tick, seconds } = this.clock;
+    this.timeline.show(tick);
+    this.replay.turn(tick);
     if (byVideo) return this.showVideo(tick, seconds);
     if (tick !== this.wanted) this.frames.move((this.wanted = tick));
     if (seconds !== this.shownSeconds) this.plots.show((this.shownSeconds = seconds), tick);

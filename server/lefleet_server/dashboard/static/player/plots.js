@@ -2,6 +2,8 @@
 
 import { echarts } from "nicegui-echart";
 
+import { limited } from "./events.js";
+
 const HEAD = 22; // px above each plot for its name and the values at the cursor
 const AXIS = 20; // px below for the seconds
 const LEFT = 40;
@@ -10,7 +12,7 @@ const RIGHT = 10;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Plots {
-  /** `joints`: [{name, unit, measured: [], sent: []}] over `times` in seconds; `seek(seconds)` on click and drag. */
+  /** `joints`: [{name, kind, unit, measured: [], sent: [], requested: []}] over `times` in seconds; `seek(seconds)` on click and drag. */
   constructor(area, times, joints, seek) {
     this.area = area;
     this.times = times;
@@ -41,16 +43,17 @@ export class Plots {
     const values = document.createElement("span");
     const measured = document.createElement("em");
     const sent = document.createElement("u");
-    values.append(measured, " \u2009 ", sent);
+    const requested = document.createElement("s");
+    values.append(measured, " \u2009 ", sent, requested);
     head.append(name, values);
     this.area.append(head);
-    return { head, measured, sent };
+    return { head, measured, sent, requested };
   }
 
   layout() {
     const width = this.area.clientWidth;
     if (!width) return;
-    const columns = Math.min(width > 680 ? 3 : width > 460 ? 2 : 1, this.joints.length);
+    const columns = Math.min(width > 680 ? 3 : width > 430 ? 2 : 1, this.joints.length);
     const rows = Math.ceil(this.joints.length / columns);
     const plot = columns === 1 ? 84 : 96;
     const gap = 18;
@@ -82,6 +85,11 @@ export class Plots {
       type: "line", xAxisIndex: i, yAxisIndex: i, data: this.times.map((t, tick) => [t, joint[key][tick]]),
       showSymbol: false, silent: true, sampling: "lttb", lineStyle: { color, width, type, cap: "round" }, z: key === "sent" ? 2 : 3,
     });
+    const nearLimit = (joint, tick) => [tick - 1, tick, tick + 1].some((near) => joint.sent[near] !== undefined && limited(joint, near));
+    const asked = (joint, i) => ({
+      ...series(joint, i, "requested", css("--asked"), [1, 3], 1.75), sampling: undefined,
+      data: this.times.map((t, tick) => [t, nearLimit(joint, tick) ? joint.requested[tick] : null]),
+    });
     return {
       animation: false,
       grid: this.grids,
@@ -96,6 +104,7 @@ export class Plots {
       series: [
         ...each((joint, i) => series(joint, i, "measured", accent, "solid", 1.75)),
         ...each((joint, i) => series(joint, i, "sent", warn, [4, 3], 1.25)),
+        ...each(asked),
       ],
     };
   }
@@ -143,6 +152,7 @@ export class Plots {
       const [measured, sent] = [joint.measured[tick], joint.sent[tick]]; // null where the robot gave no finite number
       this.heads[i].measured.textContent = measured === null ? "—" : measured.toFixed(1);
       this.heads[i].sent.textContent = sent === null ? "—" : `${sent.toFixed(1)}${joint.unit}`;
+      this.heads[i].requested.textContent = limited(joint, tick) ? ` \u2009 ${joint.requested[tick].toFixed(1)}` : "";
     });
   }
 

@@ -9,12 +9,24 @@ const ICONS = {
 };
 const svg = (name) => `<span class="lf-icon"><svg viewBox="0 0 24 24">${ICONS[name]}</svg></span>`;
 
+/** For the list of keys (keys.js); what they do is in `key`. */
+export const KEYS = [
+  [" ", "Play or pause"],
+  ["← →", "One tick back or on"],
+  ["⇧← ⇧→", "One second back or on"],
+  ["Home End", "To the beginning or the end"],
+  ["[ ]", "Slower or faster"],
+  [", .", "To the event before or the next one"],
+  ["g", "Another ghost beside the arm: sent, requested, none"],
+];
+
 export function timeText(seconds) {
   const minutes = Math.floor(seconds / 60);
   return `${minutes}:${(seconds - minutes * 60).toFixed(2).padStart(5, "0")}`;
 }
 
 export class Transport {
+  /** `timeline` and `replay` (timeline.js, replay.js) are put in by the player: they have keys here too. */
   constructor(host, clock) {
     this.clock = clock;
     this.ticks = clock.times.length;
@@ -24,7 +36,8 @@ export class Transport {
       `<button class="lf-icon-button is-quiet" type="button" data-step="-1" aria-label="Previous tick" title="Previous tick (←)">${svg("back")}</button>` +
       `<button class="lf-icon-button is-quiet" type="button" data-step="1" aria-label="Next tick" title="Next tick (→)">${svg("on")}</button>` +
       `<div class="lf-player-time"></div>` +
-      `<input type="range" min="0" max="${this.ticks - 1}" step="1" value="0" aria-label="Place in the episode">` +
+      `<div class="lf-player-track"><div class="lf-player-lanes"></div>` +
+      `<input type="range" min="0" max="${this.ticks - 1}" step="1" value="0" aria-label="Place in the episode"></div>` +
       `<div class="lf-player-tick"></div>` +
       `<select class="lf-select lf-player-speed" aria-label="Speed" title="Speed ([ and ])">` +
       SPEEDS.map((speed) => `<option value="${speed}"${speed === 1 ? " selected" : ""}>${speed}×</option>`).join("") +
@@ -33,6 +46,7 @@ export class Transport {
     this.button = this.bar.querySelector(".is-play");
     this.time = this.bar.querySelector(".lf-player-time");
     this.count = this.bar.querySelector(".lf-player-tick");
+    this.lanes = this.bar.querySelector(".lf-player-lanes");
     this.slider = this.bar.querySelector("input");
     this.speed = this.bar.querySelector("select");
     this.button.addEventListener("click", () => this.toggle());
@@ -60,7 +74,8 @@ export class Transport {
   key(event) {
     const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
     const pressing = event.key === " " && event.target.closest("button, a");
-    if (typing || pressing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const elsewhere = document.querySelector("dialog[open]");
+    if (typing || pressing || elsewhere || event.ctrlKey || event.metaKey || event.altKey) return;
     const jump = (seconds) => this.clock.seek(this.clock.seconds + seconds);
     const keys = {
       " ": () => this.toggle(),
@@ -70,6 +85,9 @@ export class Transport {
       End: () => this.clock.seek(this.clock.end),
       "[": () => this.faster(-1),
       "]": () => this.faster(1),
+      ",": () => this.timeline.go(-1),
+      ".": () => this.timeline.go(1),
+      g: () => this.replay.another(),
     };
     if (!keys[event.key]) return;
     event.preventDefault();
