@@ -182,6 +182,7 @@ async def test_a_hold_is_shown_and_a_deleted_episode_says_who_deleted_it_and_why
     held = " ".join((await viewer.page.inner_text(".lf-hold")).split())
     assert "A court asks All episodes of robot-1, by ada" in held
     server.do(partial(holds.release_robot, robot_id="robot-1", actor="user:ada"))
+    await viewer.open("/storage")  # its player asks for nothing more
     gone = partial(service.delete_episode, episode_id=drawing.episode_id, actor="user:ada", reason="a face", grace_s=0)
     server.do(gone)
     await viewer.open(f"/episodes/{drawing.episode_id}")
