@@ -84,6 +84,7 @@ def test_an_entrys_detail_is_readable(detail, expected):
         ("user:a/../b", "/people/a%2F..%2Fb"),
         ("store", "/storage"),
         ("jobs", "/jobs"),
+        ("retention-rule:old", "/storage"),
         ("token:7", None),
         ("something:new", None),
     ],

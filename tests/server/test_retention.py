@@ -15,6 +15,7 @@ from lefleet_server.__main__ import cli
 from lefleet_server.accounts.models import Role
 from lefleet_server.deletion import files
 from lefleet_server.episodes.fsck import Fsck
+from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.retention import nightly, service
 from lefleet_server.retention.rules import Candidate, Group, Plan, Rule, covers, verdicts
 
@@ -167,6 +168,7 @@ async def test_a_plan_says_what_apply_then_does(admin, operator, services, setti
     plan = (await admin.get(f"{API}/retention/plan")).json()
     assert (plan["applied"], plan["total"]["episodes"], plan["held"]["episodes"]) == (False, 2, 1)
     assert plan["examples"] == [{"episode_id": each, "rule": "old"} for each in stored_ones[1:3]]
+    assert plan["held_examples"] == [{"episode_id": stored_ones[0], "rule": "old"}]
     assert await there(services) == set(stored_ones), "a plan deletes nothing"
     named = (await admin.get(f"{API}/retention/plan", params={"rule": "off"})).json()
     assert named["total"]["episodes"] == 5
@@ -223,6 +225,47 @@ async def test_rules_are_kept_with_who_changed_them(admin, operator):
     assert entries[1]["detail"]["old"]["older_than_days"] == 30
     everything = await admin.put(f"{API}/retention/rules/all", json={"outcomes": ["success"], "enabled": True})
     assert (everything.status_code, "delete everything" in everything.text) == (422, True)
+
+
+async def test_a_rule_is_changed_only_as_it_was_seen(services):
+    old, wider = Rule("old", older_than_days=7.5), Rule("old", older_than_days=0)
+    async with services.db.transaction() as session:
+        row = await service.add_rule(session, old, "user:ada")
+        assert row.enabled is False
+        seen = row.changed_at
+    with pytest.raises(Conflict, match="there is a rule 'old' already"):
+        async with services.db.transaction() as session:
+            await service.add_rule(session, wider, "user:bob")
+    async with services.db.transaction() as session:
+        await service.put_rule(session, wider, False, "user:bob")
+    with pytest.raises(Conflict, match="bob changed the rule 'old' meanwhile"):
+        async with services.db.transaction() as session:
+            await service.change_rule(session, old, True, seen, "user:ada")
+    async with services.db.transaction() as session:
+        (row,) = await service.list_rules(session)
+        assert (row.older_than_days, row.enabled) == (0, False)
+        changed = await service.change_rule(session, service.rule_of(row), True, row.changed_at, "user:ada")
+        assert (changed.enabled, changed.changed_by) == (True, "user:ada")
+        await service.remove_rule(session, "old", "user:ada")
+    with pytest.raises(NotFound, match="somebody removed it"):
+        async with services.db.transaction() as session:
+            await service.change_rule(session, old, True, seen, "user:ada")
+
+
+@pytest.mark.parametrize(
+    ("hour", "last_day", "expected"),
+    [
+        (3, None, (2, 3)),
+        (3, 1, (2, 3)),
+        (3, 2, (3, 3)),
+        (22, 1, (2, 22)),
+        (22, 2, (3, 22)),
+    ],
+)
+def test_the_next_run_is_todays_until_it_has_begun(hour, last_day, expected):
+    noon = datetime(2026, 5, 2, 12, 30, tzinfo=UTC)
+    at = nightly.next_at(hour, noon, last_day and noon.date().replace(day=last_day))
+    assert (at.day, at.hour, at.minute) == (*expected, 0)
 
 
 async def test_the_nightly_run_waits_for_its_hour_and_runs_once_of_two_workers(admin, services, settings, stored_ones):

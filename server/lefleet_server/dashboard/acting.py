@@ -62,6 +62,19 @@ class Acting:
             if inspect.isawaitable(done):
                 await done
 
+    async def look[R](self, needs: Role, work: Callable[[], Awaitable[R]], then: Then) -> None:
+        """Calls `then` with what the work found; it changes nothing, and has sessions of its own."""
+        try:
+            if await self.who(needs) is None:
+                return
+            found = await work()
+        except FAILURES as error:
+            self.say(told(error))
+        else:
+            done = then(found)
+            if inspect.isawaitable(done):
+                await done
+
     def say(self, text: str, *, good: bool = False) -> None:
         """Shows it for a moment, on this page wherever the element that asked has gone."""
         with self._client:

@@ -28,6 +28,8 @@ def place_of(subject: str) -> str | None:
     kind, _, rest = subject.partition(":")
     if not rest:
         return {"store": "/storage", "jobs": "/jobs"}.get(kind)
+    if kind == "retention-rule":
+        return "/storage"
     if kind == "user":
         return f"/people/{quote(rest, safe='')}"
     if kind == "episode":

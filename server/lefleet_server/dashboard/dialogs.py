@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from lefleet_server.dashboard.acting import FAILURES, told
 from lefleet_server.dashboard.parts import Text, box, icon
+from lefleet_server.fields import Reason
 from lefleet_server.problems import Invalid
 
 type Values = dict[str, list[str]]
@@ -78,7 +79,7 @@ class Form:
     `submit` gets the values by name, each a list; a Problem that it raises is shown above the button.
     """
 
-    def __init__(self, submit: Callable[[Values], Awaitable[None]], word: str) -> None:
+    def __init__(self, submit: Callable[[Values], Awaitable[None]], word: str, classes: str = "is-primary") -> None:
         self._submit = submit
         self._element = box("lf-form", tag="form").on("submit", self._submitted, js_handler=_VALUES)
         with self._element:
@@ -87,7 +88,7 @@ class Form:
             self._note.props["role"] = "alert"
             self._foot = box("lf-question-foot")
             with self._foot:
-                pressed = box("lf-button is-primary", tag="button", type="submit")
+                pressed = box(f"lf-button {classes}", tag="button", type="submit")
                 with pressed:
                     Text(word, tag="span")
         self.say("")
@@ -120,11 +121,18 @@ class Form:
 class FormDialog:
     """A form that appears when it is asked for. `open` shows it empty."""
 
-    def __init__(self, title: str, text: str, submit: Callable[[Values], Awaitable[None]], word: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        text: str,
+        submit: Callable[[Values], Awaitable[None]],
+        word: str,
+        classes: str = "is-primary",
+    ) -> None:
         with ui.dialog() as self._dialog, box("lf-card lf-question", role="dialog", aria_label=title):
             Text(title, tag="h2")
             Text(text, tag="p")
-            self.form = Form(submit, word)
+            self.form = Form(submit, word, classes)
             with self.form.foot():
                 button("Cancel", self.close).style("order: -1")
 
@@ -145,12 +153,24 @@ def button(word: str, press: Callable[[], object], classes: str = "", **attribut
     return made
 
 
-def field(label: str, name: str, type_: str = "text", hint: str = "", **attributes: str) -> None:
-    """One line of a form. Attributes are the input's own: autocomplete, maxlength, ..."""
+def field(
+    label: str,
+    name: str,
+    type_: str = "text",
+    hint: str = "",
+    *,
+    value: str = "",
+    required: bool = True,
+    **attributes: str,
+) -> None:
+    """One line of a form, with what it begins with. Attributes are the input's own: autocomplete, maxlength, ..."""
     with box("lf-field", tag="label"):
         Text(label, tag="span")
         made = box("lf-input", tag="input", type=type_, name=name, **attributes)
-        made.props["required"] = True
+        # As the attribute (^): the property would be set anew whenever the page changes, over what was typed.
+        made.props["^value"] = value
+        if required:
+            made.props["required"] = True
         if hint:
             Text(hint, "lf-faint", tag="small")
 
@@ -186,6 +206,22 @@ def read[M: BaseModel](model: type[M], **values: object) -> M:
         wrong = error.errors()[0]
         name = str(wrong["loc"][0]) if wrong["loc"] else "form"
         raise Invalid(f"{name}: {wrong['msg']}") from None
+
+
+class _Why(BaseModel):
+    reason: Reason
+
+
+def reason_field(hint: str) -> None:
+    field("Why", "reason", hint=hint, maxlength="300", autocomplete="off")
+
+
+def reason(values: Values) -> str:
+    """What stands in the `reason_field`; Invalid when nobody could make anything of it."""
+    text = one(values, "reason")
+    if not text:
+        raise Invalid("say why: a few words that another person understands in a year")
+    return read(_Why, reason=text).reason
 
 
 def one(values: Values, name: str) -> str:

@@ -10,16 +10,19 @@ from lefleet_server import problems
 from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import service as analyses
 from lefleet_server.dashboard import queries, so101_pose
+from lefleet_server.dashboard.deletion import Deleter, build_tombstone
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame
 from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.hold_panel import HoldPanel, of_episode
 from lefleet_server.dashboard.label import LabelPanel
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
 from lefleet_server.dashboard.quality_panel import QualityPanel
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.deletion import holds
+from lefleet_server.deletion import holds, tombstones
+from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes import service
 from lefleet_server.episodes.models import Episode
 from lefleet_server.previews import service as previews
@@ -104,6 +107,18 @@ def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
     )
 
 
+def _build_keeping(
+    services: Services, request: Request, episode: Episode, filters: Filters, held: Sequence[LegalHold]
+) -> None:
+    """What holds the episode, and for administrators its deletion."""
+    deleter = Deleter(services, request, episode.id, filters.address(f"{LIST}/{episode.id}"))
+    shown = HoldPanel(services, request, of_episode(episode), deleter.show)
+    with shown.acts():
+        deleter.build()
+    shown.show(held)
+    deleter.show(held)
+
+
 def register(services: Services) -> None:
     @page_for(LIST + "/{episode_id}", "Episode", Role.VIEWER)
     async def page(request: Request, episode_id: str) -> None:
@@ -118,14 +133,14 @@ def register(services: Services) -> None:
                 held = await holds.of_episode(session, episode)
                 unlabelled = await queries.next_unlabelled(session, filters, episode)
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
-        except problems.Gone as gone:
+        except (problems.Gone, problems.NotFound):
+            async with services.db.session() as session:
+                deleted = await tombstones.of_episode(session, episode_id)
             with frame(request, "Episodes"):
-                nothing_here("This episode was deleted", f"{gone.detail[:1].upper()}{gone.detail[1:]}.")
-            return
-        except problems.NotFound:
-            with frame(request, "Episodes"):
-                text = f"No episode has the id {episode_id}."
-                nothing_here("There is no such episode", text)
+                if deleted is not None:
+                    build_tombstone(request, deleted, filters)
+                else:
+                    nothing_here("There is no such episode", f"No episode has the id {episode_id}.")
             return
         with frame(request, "Episodes", "player/player.js"):
             quarantined = found is not None and found.state == "quarantined"
@@ -136,4 +151,5 @@ def register(services: Services) -> None:
                     may_label = Role(user.role).covers(Role.OPERATOR)
                     LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)
                     QualityPanel(services, request, episode.id, found)
-                    build_provenance(episode, held)
+                    _build_keeping(services, request, episode, filters, held)
+                    build_provenance(episode)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nicegui import ui
 
 from lefleet_server.dashboard.parts import Text, box, link
+from lefleet_server.dashboard.units import DASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,17 @@ def section(title: str, text: str = "") -> Iterator[None]:
             if text:
                 Text(text, "lf-sub")
         yield
+
+
+def term(name: str) -> ui.element:
+    """One line of an `lf-provenance`: its name; what it is goes inside."""
+    Text(name, tag="dt")
+    return box(tag="dd")
+
+
+def entry(name: str, text: str) -> None:
+    with term(name):
+        Text(text or DASH)
 
 
 def stat(name: str) -> tuple[Text, Text, Text]:

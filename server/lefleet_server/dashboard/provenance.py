@@ -1,25 +1,22 @@
 """Where an episode came from: enough to find the very same robot, policy and settings again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.parts import Text, Time, box, link
 from lefleet_server.dashboard.units import DASH, duration, number, short_commit, size
-from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
 
 type Entry = Callable[[], object]
 
 
-def build_provenance(episode: Episode, holds: Sequence[LegalHold]) -> None:
+def build_provenance(episode: Episode) -> None:
     meta = episode.meta
     with box("lf-card lf-panel", tag="section"):
         Text("Provenance", tag="h2")
         with box("lf-provenance", tag="dl"):
-            for hold in holds:
-                _entry("Legal hold", partial(Text, _hold(hold)))
             _entry("Robot", lambda: _robot(episode))
             _entry("Policy", lambda: _policy(episode))
             _entry("Commit", lambda: _copy(episode.policy_commit))
@@ -46,11 +43,6 @@ def _entry(name: str, build: Entry) -> None:
     Text(name, tag="dt")
     with box(tag="dd"):
         build()
-
-
-def _hold(hold: LegalHold) -> str:
-    whose = "this episode" if hold.episode_id is not None else "all of this robot"
-    return f"{hold.reason} ({whose}, {hold.placed_by.removeprefix('user:')})"
 
 
 def _robot(episode: Episode) -> None:

@@ -9,6 +9,7 @@ from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed
 from lefleet_server.dashboard.frame import frame, is_dark
 from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.hold_panel import HoldPanel, of_robot
 from lefleet_server.dashboard.parts import box
 from lefleet_server.dashboard.robot_history import Calibrations, Episodes, Events, Notes
 from lefleet_server.dashboard.robot_live import Cameras, Joints, Motors, Numbers, RobotHead
@@ -49,6 +50,7 @@ class RobotPage:
                 self._episodes, self._events = Episodes(robot.id), Events()
             with box("lf-side"):
                 numbers = Numbers()
+                self._hold = HoldPanel(services, request, of_robot(robot.id), lambda _: past.forget())
                 self._notes = Notes(services, request, robot.id)
                 self._calibrations = Calibrations()
         self._live = (head, cameras, joints, motors, numbers)
@@ -78,6 +80,7 @@ class RobotPage:
         self._events.show(history.events)
         self._calibrations.show(history.calibrations)
         self._notes.show(history.notes)
+        self._hold.show(history.holds)
 
     async def _changed(self) -> None:
         self._feed.changed()

@@ -12,6 +12,8 @@ from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.queries import EpisodeRow
+from lefleet_server.deletion import holds
+from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
 from lefleet_server.robots import notes
 from lefleet_server.robots.models import RobotChange, RobotNotes
@@ -61,6 +63,7 @@ class History:
     events: Sequence[Event]
     calibrations: Sequence[RobotChange]
     notes: RobotNotes | None
+    holds: Sequence[LegalHold]
 
 
 _ACTIONS = {
@@ -72,6 +75,8 @@ _ACTIONS = {
     "robot.credential-renewed": "New credential given out",
     "robot.credential-taken-over": "New credential taken over",
     "robot.notes": "Notes written",
+    "hold.placed": "Legal hold placed",
+    "hold.released": "Legal hold released",
 }
 _CHANGES = {"state": "State", "policy": "Policy", "calibration": "Calibration", "agent": "Agent"}
 _EVENTS = 30
@@ -90,6 +95,7 @@ async def history(session: AsyncSession, robot_id: str) -> History:
         sorted(events, key=lambda event: event.at, reverse=True)[:_EVENTS],
         await notes.changes(session, robot_id, 20, "calibration"),
         await notes.read(session, robot_id),
+        await holds.of_robot(session, robot_id),
     )
 
 

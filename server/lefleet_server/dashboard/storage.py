@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
@@ -10,11 +9,12 @@ from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
-from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, section, stat
+from lefleet_server.dashboard.lists import Column, Lines, cell, entry, line, main_cell, section, stat, term
 from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, link
 from lefleet_server.dashboard.quality import QUARANTINED
+from lefleet_server.dashboard.retention import Rules
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import DASH, number, size
+from lefleet_server.dashboard.units import number, size
 from lefleet_server.episodes.usage import Check, OpenUpload, Place, RobotUsage, Usage, usage
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
@@ -40,10 +40,10 @@ _ROBOTS = (
 class Storage:
     """One viewer's page; sends only what changed."""
 
-    def __init__(self, source: Shared[None, Usage], request: Request, min_free_bytes: int) -> None:
+    def __init__(self, services: Services, source: Shared[None, Usage], request: Request) -> None:
         self._source = source
         self._sees_place = user_on(request).role == Role.ADMIN
-        self._min_free_bytes = min_free_bytes
+        self._min_free_bytes = services.settings.min_free_bytes
         self._shown: Usage | None = None
         with head("Storage", "What the fleet has recorded, and the room that is left"):
             pass
@@ -56,12 +56,15 @@ class Storage:
         with box("lf-two"):
             self._store = box("lf-card lf-panel", tag="section")
             self._check = box("lf-card lf-panel", tag="section")
+        self._rules = Rules(services, request) if self._sees_place else None
         with section("On their way in"):
             self._uploads = Lines(_UPLOADS, "Uploads")
         with section("By robot"):
             self._robots = Lines(_ROBOTS, "Robots")
 
     async def refresh(self) -> None:
+        if self._rules is not None:
+            await self._rules.refresh()
         found = await self._source.get(None)
         before, self._shown = self._shown, found
         if found == before:
@@ -98,16 +101,16 @@ class Storage:
         with self._store:
             Text("Store", tag="h2")
             with box("lf-provenance", tag="dl"):
-                _entry("Kind", _KINDS.get(place.kind, place.kind))
+                entry("Kind", _KINDS.get(place.kind, place.kind))
                 if self._sees_place:
-                    _entry("Place", place.address)
-                with _term("State"):
+                    entry("Place", place.address)
+                with term("State"):
                     if place.state == "ok":
                         Chip("Takes files", "good")
                     else:
                         Chip("Takes none now", "bad")
                         Text(f"{place.state}. Robots keep what they record until it does.", "lf-panel-text")
-                _entry("Kept free", f"{size(self._min_free_bytes)}: with less, uploads wait on the robots")
+                entry("Kept free", f"{size(self._min_free_bytes)}: with less, uploads wait on the robots")
             if place.total_bytes and place.free_bytes is not None:
                 Meter("Disk used").set(1 - place.free_bytes / place.total_bytes)
 
@@ -122,10 +125,10 @@ class Storage:
                 )
             else:
                 with box("lf-provenance", tag="dl"):
-                    with _term("Last"):
+                    with term("Last"):
                         Time(check.at, "ago")
-                    _entry("How", "every byte read (--deep)" if check.deep else "names and sizes")
-                    with _term("Found"):
+                    entry("How", "every byte read (--deep)" if check.deep else "names and sizes")
+                    with term("Found"):
                         _build_result(check)
             if lost:
                 Text(f"{lost} episodes lack their file. Their robots are asked for it again.", "lf-note")
@@ -156,16 +159,6 @@ def _show_size(value: Text, unit: Text, bytes_: int | None) -> None:
     shown, _, of = size(bytes_).partition(" ")
     value.show(shown)
     unit.show(f" {of}" if of else "")
-
-
-def _term(name: str) -> ui.element:
-    Text(name, tag="dt")
-    return box(tag="dd")
-
-
-def _entry(name: str, text: str) -> None:
-    with _term(name):
-        Text(text or DASH)
 
 
 def _build_result(check: Check) -> None:
@@ -216,6 +209,6 @@ def register(services: Services) -> None:
     async def page(request: Request) -> None:
         with frame(request, "Storage"):
             fresh = Fresh()
-            storage = Storage(source, request, services.settings.min_free_bytes)
+            storage = Storage(services, source, request)
             await storage.refresh()
             fresh.every(_EVERY_S, storage.refresh)

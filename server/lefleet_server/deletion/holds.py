@@ -50,14 +50,20 @@ async def of_episode(session: AsyncSession, episode: Episode) -> Sequence[LegalH
     return (await session.scalars(select(LegalHold).where(held).order_by(LegalHold.id))).all()
 
 
+async def of_robot(session: AsyncSession, robot_id: str) -> Sequence[LegalHold]:
+    """The one on all its episodes, or none; those on single episodes are not looked at."""
+    return (await session.scalars(select(LegalHold).where(LegalHold.robot_id == robot_id))).all()
+
+
 async def require_none(session: AsyncSession, episode: Episode) -> None:
     """Raises Conflict when the episode, or its robot, is held. Holds that are being placed are waited for."""
     # Not FOR SHARE: heartbeats change nothing that this lock keeps, only placing a hold waits for it.
     robot = select(Robot.id).where(Robot.id == episode.robot_id)
     await session.execute(robot.with_for_update(read=True, key_share=True))
     for found in await of_episode(session, episode):
+        held = subject(found).replace(":", " ")
         raise Conflict(
-            f"{subject(found)} is under a legal hold since {found.placed_at:%Y-%m-%d} ({found.reason}); "
+            f"{held} is under a legal hold since {found.placed_at:%Y-%m-%d} ({found.reason}); "
             "an administrator can release it first",
             kind="held",
         )

@@ -11,6 +11,10 @@ from lefleet_server.problems import Conflict, Gone
 KIND = "episode-deleted"
 
 
+async def of_episode(session: AsyncSession, episode_id: str) -> DeletedEpisode | None:
+    return await session.get(DeletedEpisode, episode_id)
+
+
 async def of_bytes(session: AsyncSession, sha256: str, robot_id: str | None = None) -> DeletedEpisode | None:
     """The deleted episode with these bytes; with `robot_id` only that robot's."""
     query = select(DeletedEpisode).where(DeletedEpisode.sha256 == sha256)

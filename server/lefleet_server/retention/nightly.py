@@ -3,8 +3,9 @@
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
@@ -39,6 +40,17 @@ async def run(db: Database, settings: Settings, worker: str, now: datetime) -> R
     await _note(db, day, worker, report, ended=True)
     log.info("retention ran", episodes=report.total.episodes, bytes=report.total.bytes, held=report.held.episodes)
     return report
+
+
+async def last(session: AsyncSession) -> RetentionRun | None:
+    """The newest night's run, ended or not; None before the first."""
+    return (await session.scalars(select(RetentionRun).order_by(RetentionRun.day.desc()).limit(1))).one_or_none()
+
+
+def next_at(hour_utc: int, now: datetime, last_day: date | None) -> datetime:
+    """When the next run is due: `now` or earlier when only a worker is missing. `last_day`: of the last one."""
+    today = now.astimezone(UTC).replace(hour=hour_utc, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=1) if last_day is not None and last_day >= today.date() else today
 
 
 async def _claim(db: Database, day: date, worker: str) -> bool:

@@ -84,8 +84,14 @@ class ReportOut(BaseModel):
     held: CountOut = Field(description="Would go, were it not under a legal hold.")
     changed: int = Field(description="Held, labelled or deleted by somebody meanwhile, and so left alone.")
     examples: list[Example] = Field(description="The oldest 100.")
+    held_examples: list[Example] = Field(description="The oldest 100 of the held ones, by which rule they would go.")
 
     @classmethod
     def of(cls, report: Report) -> Self:
-        examples = [{"episode_id": episode, "rule": rule} for episode, rule in report.examples]
-        return cls.model_validate(asdict(report) | {"examples": examples})
+        return cls.model_validate(
+            asdict(report) | {"examples": _named(report.examples), "held_examples": _named(report.held_examples)}
+        )
+
+
+def _named(examples: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"episode_id": episode, "rule": rule} for episode, rule in examples]

@@ -48,12 +48,19 @@ class Report:
     """Held, labelled or deleted by somebody between the look and the deed, and so left alone."""
     examples: list[tuple[str, str]] = field(default_factory=list)
     """(episode, rule), the oldest."""
+    held_examples: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, it: Candidate, rule: Rule) -> None:
         self.total.add(it)
         self.rules.setdefault(rule.name, Count()).add(it)
         if len(self.examples) < EXAMPLES:
             self.examples.append((it.id, rule.name))
+
+    def keep(self, it: Candidate, rule: Rule) -> None:
+        """It is held."""
+        self.held.add(it)
+        if len(self.held_examples) < EXAMPLES:
+            self.held_examples.append((it.id, rule.name))
 
 
 async def list_rules(session: AsyncSession) -> Sequence[RetentionRule]:
@@ -76,6 +83,24 @@ async def put_rule(session: AsyncSession, rule: Rule, enabled: bool, actor: str)
     return row
 
 
+async def add_rule(session: AsyncSession, rule: Rule, actor: str) -> RetentionRule:
+    """A new one, not enabled. Conflict: the name is taken."""
+    if await session.get(RetentionRule, rule.name) is not None:
+        raise Conflict(f"there is a rule {rule.name!r} already; edit that one, or choose another name")
+    return await put_rule(session, rule, False, actor)
+
+
+async def change_rule(session: AsyncSession, rule: Rule, enabled: bool, seen: datetime, actor: str) -> RetentionRule:
+    """What somebody decided looking at the rule as of `seen` (its `changed_at`). Conflict: it is another one now."""
+    row = await session.get(RetentionRule, rule.name, with_for_update=True)
+    if row is None:
+        raise NotFound(f"no retention rule {rule.name!r}; somebody removed it")
+    if row.changed_at != seen:
+        by = row.changed_by.removeprefix("user:")
+        raise Conflict(f"{by} changed the rule {rule.name!r} meanwhile, and nothing was done; look at it again")
+    return await put_rule(session, rule, enabled, actor)
+
+
 async def remove_rule(session: AsyncSession, name: str, actor: str) -> None:
     row = await session.get(RetentionRule, name, with_for_update=True)
     if row is None:
@@ -89,7 +114,7 @@ async def plan(db: Database, names: Sequence[str] = (), now: datetime | None = N
     rules = await _rules(db, names)
     report = Report(applied=False)
     async for it, rule in _look(db, rules, now or utc_now()):
-        report.held.add(it) if it.held else report.add(it, rule)
+        report.keep(it, rule) if it.held else report.add(it, rule)
     return report
 
 
@@ -109,7 +134,7 @@ async def apply(
     report = Report(applied=True)
     async for it, rule in _look(db, rules, now or utc_now()):
         if it.held:
-            report.held.add(it)
+            report.keep(it, rule)
         elif await _delete(db, settings, it, rule, actor):
             report.add(it, rule)
         else:
