@@ -1,4 +1,4 @@
-"""The proxies before the server, each the real program with the configuration that we ship, adapted to a test's ports."""
+"""The proxies before the server: each the real program with the configuration that we ship, on ports of a test's."""
 
 import os
 import shutil
@@ -39,9 +39,7 @@ def find(name: str) -> str | None:
 
 
 @contextmanager
-def running(
-    name: str, folder: Path, api_port: int, blobs: Path, *, sends: bool = True
-) -> Iterator[tuple[str, int]]:
+def running(name: str, folder: Path, api_port: int, blobs: Path, *, sends: bool = True) -> Iterator[tuple[str, int]]:
     """`caddy` or `nginx` before the server at `api_port`, until the block ends: its address and process.
 
     `sends`: whether it tells the server that it can send files.

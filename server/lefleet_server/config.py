@@ -89,8 +89,8 @@ class Settings(BaseSettings):
 
     downloads_by: Literal["server", "proxy", "store"] = Field(
         "server",
-        description="Who sends files: server; proxy (one that takes X-Accel-Redirect and reads the local store's blobs); "
-        "store (the object store, to whoever holds a short-lived address).",
+        description="Who sends files: server; proxy (one that takes X-Accel-Redirect and reads the local store's "
+        "blobs); store (the object store, to whoever holds a short-lived address).",
     )
     download_url_ttl_s: int = Field(
         300, ge=10, le=86400, description="Seconds in which a download from the object store must begin."

@@ -51,13 +51,14 @@ async def answer(services: Services, file: File, asked: Asked) -> Response:
     if by == "store" and file.presign:
         return await _elsewhere(services, file)
     span = ranges.asked(asked.range, asked.if_range, file.etag, file.bytes)
-    headers = {**file.headers, "ETag": file.etag, "Accept-Ranges": "bytes"}
+    headers = {**file.headers, "ETag": file.etag}
     # Asked for by the proxy itself: whoever comes without one is not left with an empty answer.
     if by == "proxy" and asked.sendfile == PROXY_TAKES:
         name = await services.blobs.readable_name(file.sha256)
         if name is not None:
             headers |= {PROXY_TAKES: INTERNAL + name, RANGE: span.range if span else ""}
             return Response(headers=headers, media_type=file.media_type)
+    headers["Accept-Ranges"] = "bytes"
     headers["Content-Length"] = str(span.length if span else file.bytes)
     if span is not None:
         headers["Content-Range"] = span.content_range

@@ -85,8 +85,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
             for comparison in compare(f"sent by {name}", rows, BY_PROXY[name], peer, MB_CPU_S, lower_is_better=False)
         ),
         (
-            "Over HTTP, on the loopback, from the page cache; each request is authorised by LeFleet and PostgreSQL, whose "
-            "processor time is not counted. The clients, one process, share the machine's cores.",
+            "Over HTTP, on the loopback, from the page cache; each request is authorised by LeFleet and PostgreSQL, "
+            "whose processor time is not counted. The clients, one process, share the machine's cores.",
         ),
     )
 

@@ -54,7 +54,7 @@ def test_options_of_an_object_store_need_one(read):
     ("values", "why"),
     [
         ({"downloads_by": "store"}, "store goes with an object store; set store_url"),
-        ({"downloads_by": "proxy", "store_url": "s3://bucket"}, "proxy goes with a folder; with an object store set it"),
+        ({"downloads_by": "proxy", "store_url": "s3://bucket"}, "proxy goes with a folder; with an object store"),
         ({"downloads_by": "caddy"}, "downloads_by: 'caddy': Input should be 'server', 'proxy' or 'store'"),
     ],
 )

@@ -54,7 +54,7 @@ class BlobStore(Protocol):
         """Bytes; None when there is no such file."""
 
     async def readable_name(self, sha256: str) -> str | None:
-        """Its place below the folder `blobs`, for another program that reads it there; None where there is none to it."""
+        """Its place below the folder `blobs`, for another program to read; None where another cannot."""
 
     async def presigned(self, sha256: str, valid_s: int) -> str:
         """An address that gives the file, for so long, to whoever has it. ValueError: a folder has none."""

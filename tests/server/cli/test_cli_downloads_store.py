@@ -1,8 +1,8 @@
 """Downloads that the server sends on to its object store: resumed there, checked here, and the token stays here."""
 
+import asyncio
 import uuid
 
-import httpx
 import pytest
 
 
@@ -52,23 +52,8 @@ async def test_a_part_of_something_else_is_thrown_away(with_token, episode, tmp_
     assert (tmp_path / f"robot-1-{episode.stem}.h5").read_bytes() == episode.read_bytes()
 
 
-async def test_a_store_that_refuses_is_named(with_token, proxy, episode, tmp_path, stored, s3):
-    script = await with_token()
-    (file,) = [path for path in (s3.folder / "data").rglob("*") if path.is_file() and path.stat().st_size == episode.stat().st_size]
-    held = file.read_bytes()
-    proxy.mode = "refuse"
-    try:
-        done = await script("episodes", "download", episode.stem, "--to", tmp_path / "got", "--json")
-    finally:
-        proxy.mode = "pass"
-    assert done.status == 4, done
-    assert "object store" in done.item["error"]
-    assert held == episode.read_bytes()
-
-
 async def test_an_address_that_is_none_of_a_store_is_not_followed(stranger, free_port, tmp_path):
     """A portal before the server answers everything with its own page."""
-    import asyncio
 
     async def portal(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
