@@ -21,10 +21,14 @@ RUN groupadd --gid 10002 lefleet \
 COPY server/lefleet_server /opt/lefleet/server/lefleet_server
 RUN set -eu; cd /opt/lefleet; \
     echo /opt/lefleet/server > "$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lefleet-server.pth"; \
-    printf '#!/opt/lefleet/venv/bin/python\nfrom lefleet_server.__main__ import main\n\nif __name__ == "__main__":\n    main()\n' > venv/bin/lefleet-server; \
-    chmod 0755 venv/bin/lefleet-server; \
+    for program in lefleet-server:lefleet_server lefleet:lefleet_server.cli; do \
+      name=${program%%:*}; \
+      printf '#!/opt/lefleet/venv/bin/python\nfrom %s.__main__ import main\n\nif __name__ == "__main__":\n    main()\n' "${program#*:}" > "venv/bin/$name"; \
+      chmod 0755 "venv/bin/$name"; \
+    done; \
     venv/bin/python -m compileall -q server; \
-    venv/bin/lefleet-server --help > /dev/null
+    venv/bin/lefleet-server --help > /dev/null; \
+    venv/bin/lefleet --help > /dev/null
 
 ENV PATH=/opt/lefleet/venv/bin:$PATH \
     PYTHONUNBUFFERED=1

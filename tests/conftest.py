@@ -155,6 +155,12 @@ def _free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
+def proxies() -> object:
+    """tests/proxies.py: Caddy and nginx before a server."""
+    return beside("proxies")
+
+
+@pytest.fixture(scope="session")
 def s3_module() -> object:
     """tests/s3.py: the real S3 server, and the proxy before it."""
     return beside("s3")

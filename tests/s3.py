@@ -82,6 +82,8 @@ class Proxy:
     def __init__(self, port: int, target: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.mode = "pass"
+        self.asked: list[bytes] = []
+        """What clients sent, in pieces as they came."""
         self._port, self._target = port, target
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -116,5 +118,7 @@ class Proxy:
                     break
                 while self.mode == "stall":  # noqa: ASYNC110 - another thread changes it
                     await asyncio.sleep(0.05)
+                if answer:
+                    self.asked.append(data)
                 writer.write(data)
                 await writer.drain()

@@ -46,13 +46,14 @@ BROWSER = Need(
     lambda: finds("chromium", "chromium-browser"),
     False,
 )
-WEB_SERVER = Need(("nginx-light",), "uploads are compared with it", lambda: finds("nginx"), False)
+WEB_SERVER = Need(("nginx-light",), "it sends files, and uploads are compared with it", lambda: finds("nginx"), False)
+PROXY = Need(("caddy",), "it stands before the server and sends files", lambda: finds("caddy"), False)
 ENGINE = Need(("docker.io",), "the simulated hosts are its containers", lambda: finds("dockerd"), True)
 BOOTSTRAP = Need(("debootstrap",), "the simulated hosts are built with it", lambda: finds("debootstrap"), True)
 NEEDS = {
     "demo": (RENDERING,),
-    "test": (RENDERING, BROWSER),
-    "bench": (RENDERING, WEB_SERVER),
+    "test": (RENDERING, BROWSER, WEB_SERVER, PROXY),
+    "bench": (RENDERING, WEB_SERVER, PROXY),
     "fleet": (ENGINE, BOOTSTRAP),
 }
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, Valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lefleet_server.secret import SecretFileError, read_secret
-from lefleet_server.store_settings import check_url, read_credentials
+from lefleet_server.store_settings import OBJECT_STORE_OPTIONS, check_fit, check_url, read_credentials
 
 ENV_PREFIX = "LEFLEET_SERVER_"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
@@ -85,6 +85,15 @@ class Settings(BaseSettings):
         20 << 30,
         ge=1,
         description="Most bytes of copies from the object store that one process keeps in state_dir/scratch at once.",
+    )
+
+    downloads_by: Literal["server", "proxy", "store"] = Field(
+        "server",
+        description="Who sends files: server; proxy (one that takes X-Accel-Redirect and reads the local store's "
+        "blobs); store (the object store, to whoever holds a short-lived address).",
+    )
+    download_url_ttl_s: int = Field(
+        300, ge=10, le=86400, description="Seconds in which a download from the object store must begin."
     )
 
     trusted_proxies: tuple[_Network, ...] = Field(
@@ -183,11 +192,9 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _options_of_an_object_store(self) -> Self:
-        if self.store_dir is not None:
-            for name in ("store_endpoint", "store_region", "store_credentials_file"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} goes with an object store; set store_url to s3://, gs:// or az:// too")
+    def _fit_their_store(self) -> Self:
+        given = [name for name in OBJECT_STORE_OPTIONS if getattr(self, name) is not None]
+        check_fit(self.store_dir is not None, given, self.downloads_by)
         return self
 
     @property

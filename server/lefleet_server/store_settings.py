@@ -1,5 +1,6 @@
 """Where episode files go, as the settings say it: an address without secrets, and a file with them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ import yaml
 from lefleet_server.secret import SecretFileError
 
 _CLOUDS = ("s3", "gs", "az")
+OBJECT_STORE_OPTIONS = ("store_endpoint", "store_region", "store_credentials_file")
 
 
 def check_url(url: str) -> str:
@@ -21,6 +23,16 @@ def check_url(url: str) -> str:
     if parts.scheme in _CLOUDS and parts.netloc:
         return url.rstrip("/")
     raise ValueError("must be file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
+
+
+def check_fit(is_folder: bool, given: Sequence[str], downloads_by: str) -> None:
+    """Raises ValueError for settings of another kind of store; `given`: those of OBJECT_STORE_OPTIONS that are set."""
+    if is_folder and given:
+        raise ValueError(f"{given[0]} goes with an object store; set store_url to s3://, gs:// or az:// too")
+    if is_folder and downloads_by == "store":
+        raise ValueError("downloads_by: store goes with an object store; set store_url to s3://, gs:// or az:// too")
+    if not is_folder and downloads_by == "proxy":
+        raise ValueError("downloads_by: proxy goes with a folder; with an object store set it to server or store")
 
 
 def read_credentials(path: Path) -> dict[str, Any]:

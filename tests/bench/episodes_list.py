@@ -140,7 +140,7 @@ def _turns(
 ) -> tuple[list[Row], list[str]]:
     times = 20 if options.quick else 100
     found: dict[str, list[Sample]] = {}
-    cookie = _log_in(port, config)
+    cookie = log_in(port, config)
     for number in range(options.rounds):
         tell(f"{size}: the API, turn {number + 1}")
         for name, case in CASES.items():
@@ -156,7 +156,8 @@ def _turns(
     return [Row(name, tuple(rounds)) for name, rounds in found.items()], told
 
 
-def _log_in(port: int, config: Path) -> str:
+def log_in(port: int, config: Path) -> str:
+    """A person's cookie."""
     command(config, "users", "add", "bench")
     link = json.loads(command(config, "login-link", "--user", "bench", "--json"))["url"]
     connection = HTTPConnection("127.0.0.1", port, timeout=60)

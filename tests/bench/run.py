@@ -18,6 +18,7 @@ import checkpoint
 import control_loop
 import dashboard
 import demo
+import downloads
 import episodes_list
 import heartbeats
 import inference
@@ -49,8 +50,8 @@ class Bench(Protocol):
 
 # The demo comes last: a fleet started afresh must not run beside the others.
 MODULES = [
-    recording, control_loop, rollout, killed, inference, arm_bus, ingest, heartbeats, episodes_list, dashboard,
-    checkpoint, noop, demo,
+    recording, control_loop, rollout, killed, inference, arm_bus, ingest, downloads, heartbeats, episodes_list,
+    dashboard, checkpoint, noop, demo,
 ]  # fmt: skip
 BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it

@@ -11,7 +11,8 @@ import pytest
 RUN = Path(__file__).with_name("run.py")
 
 
-FIGURES = ["recording", "control_loop", "inference", "arm_bus", "ingest", "heartbeats", "episodes_list", "dashboard"]
+FIGURES = ["recording", "control_loop", "inference", "arm_bus", "ingest", "downloads", "heartbeats", "episodes_list",
+           "dashboard"]  # fmt: skip
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -21,6 +22,8 @@ def test_a_benchmark_measures_every_row_it_names(figure: str, tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(answer.read_text())["figures"][figure]
+    if figure == "downloads" and "not_measured" in found:
+        pytest.skip(found["not_measured"])
     assert len(found["medians"]) >= 2
     # nginx may be lacking here; the table then says so.
     # The list of episodes has an aim, and no peer.

@@ -63,11 +63,14 @@ def nginx(program: str, folder: Path, clients: int) -> Iterator[UploadServer]:
 
 
 @contextmanager
-def lefleet(folder: Path, clients: int) -> Iterator[UploadServer]:
-    """`lefleet-server` with its embedded PostgreSQL, as `make demo` runs it, and an enrolled robot for each client."""
+def lefleet(folder: Path, clients: int, **more: str) -> Iterator[UploadServer]:
+    """`lefleet-server` with its embedded PostgreSQL, as `make demo` runs it, and an enrolled robot for each client.
+
+    `more`: settings.
+    """
     folder.mkdir()
     port, config = free_port(), folder / "server.yml"
-    settings = {"state_dir": str(folder / "state"), "postgres_dir": str(folder / "postgres"), "port": port}
+    settings = {"state_dir": str(folder / "state"), "postgres_dir": str(folder / "postgres"), "port": port} | more
     config.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
     with ExitStack() as stack:
         stack.callback(command, config, "postgres", "--erase")

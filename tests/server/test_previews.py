@@ -1,6 +1,7 @@
 """Previews: made by a worker in a confined process, in step with the ticks, served in parts, made again when lost."""
 
 import asyncio
+import dataclasses
 import hashlib
 import io
 
@@ -155,6 +156,21 @@ async def test_a_video_is_sent_in_the_parts_that_are_asked_for(services, setting
         answer = await operator.get(url, headers={"Range": "bytes=0-3", "If-Range": if_range})
         assert answer.status_code == status
     assert (await operator.get(f"{API}/episodes/{episode}/previews/side/video.mp4")).status_code == 404
+
+
+async def test_a_video_can_be_sent_by_a_proxy(services, settings, operator, app, episode):
+    by_proxy = settings.model_copy(update={"downloads_by": "proxy"})
+    app.state.services = dataclasses.replace(services, settings=by_proxy)
+    await run_until_empty(services, settings)
+    item = (await listed(operator, episode))["front", "video"]
+    answer = await operator.get(item["url"], headers={"X-Sendfile-Type": "X-Accel-Redirect", "Range": "bytes=-7"})
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"", "video/mp4")
+    file = settings.blobs_dir / answer.headers["x-accel-redirect"].removeprefix("/internal/blobs/")
+    assert file.stat().st_mode & 0o004, "another user may read it"
+    assert file.read_bytes() == (await operator.get(item["url"])).content
+    assert answer.headers["x-lefleet-range"] == f"bytes={file.stat().st_size - 7}-{file.stat().st_size - 1}"
+    small = (await listed(operator, episode))["front", "first"]["url"]
+    assert (await operator.get(small, headers={"X-Sendfile-Type": "X-Accel-Redirect"})).content.startswith(b"\xff\xd8")
 
 
 async def test_a_camera_without_pictures_has_none_and_says_why_and_the_others_have_theirs(

@@ -1,10 +1,11 @@
-"""Parts of an episode's file: what `Range` and `If-Range` ask for, and that the bytes are those of the whole."""
+"""Parts of a file: what `Range` and `If-Range` ask for, and that the bytes are those of the whole."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lefleet_server.episodes.ranges import OutOfRange, Span, asked
+from lefleet_server.problems import RangeWrong
+from lefleet_server.ranges import Span, asked
 
 SIZE = st.integers(1, 1000)
 PLACE = st.none() | st.integers(0, 1100)
@@ -21,13 +22,28 @@ def test_a_span_is_what_slicing_gives(size, first, last):
     if (first is None and last is None) or (first is not None and last is not None and last < first):
         assert asked(header, None, '"a"', size) is None
     elif not expected:
-        with pytest.raises(OutOfRange) as refused:
+        with pytest.raises(RangeWrong) as refused:
             asked(header, None, '"a"', size)
         assert refused.value.headers == {"Content-Range": f"bytes */{size}"}
     else:
         span = asked(header, None, '"a"', size)
         assert whole[span.start : span.start + span.length] == expected
         assert span.content_range == f"bytes {span.start}-{span.start + span.length - 1}/{size}"
+
+
+@given(st.none() | st.text(max_size=30) | st.from_regex(r"\Abytes=[0-9]{0,4}-[0-9]{0,4}\Z"), st.integers(0, 3000))
+def test_whatever_the_header_says_the_bytes_are_within_the_file(header, size):
+    try:
+        span = asked(header, None, '"a"', size)
+    except RangeWrong:
+        return
+    assert span is None or 0 <= span.start < span.start + span.length <= size
+    assert span is None or asked(span.range, None, '"a"', size) == span
+
+
+@pytest.mark.parametrize("header", ["bytes=5-9", "Bytes=5-9", " bytes = 5 - 9 ", "bytes=5 -\t9"])
+def test_white_space_and_capitals_do_not_matter(header):
+    assert asked(header, None, '"a"', 100) == Span(5, 5, 100)
 
 
 @pytest.mark.parametrize(

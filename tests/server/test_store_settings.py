@@ -50,6 +50,19 @@ def test_options_of_an_object_store_need_one(read):
         read(store_endpoint="http://127.0.0.1:9000")
 
 
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"downloads_by": "store"}, "store goes with an object store; set store_url"),
+        ({"downloads_by": "proxy", "store_url": "s3://bucket"}, "proxy goes with a folder; with an object store"),
+        ({"downloads_by": "caddy"}, "downloads_by: 'caddy': Input should be 'server', 'proxy' or 'store'"),
+    ],
+)
+def test_files_are_sent_from_where_they_are(read, values, why):
+    with pytest.raises(ConfigError, match=why):
+        read(**values)
+
+
 @pytest.mark.parametrize("text", [None, "", "hidden-word", "a: [hidden-word"])
 def test_a_credentials_file_that_holds_none_is_named_and_not_shown(read, tmp_path, text):
     path = tmp_path / "store.yml"

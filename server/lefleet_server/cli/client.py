@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Self
 from urllib.parse import quote
 
@@ -42,6 +42,7 @@ class Api:
             timeout=timeout_s,
         )
         self._http.headers["User-Agent"] = f"lefleet/{__version__}"
+        self._timeout_s = timeout_s
 
     def __enter__(self) -> Self:
         return self
@@ -88,18 +89,48 @@ class Api:
 
     @contextmanager
     def stream(self, path: str, start: int, etag: str, **names: object) -> Iterator[Body]:
-        """A file from `start` on, if it is still the one with this ETag; otherwise from its beginning."""
-        headers = {"Accept-Encoding": "identity"}
-        if start:
-            headers |= {"Range": f"bytes={start}-", "If-Range": etag}
+        """A file from `start` on, if it is still the one with this ETag; otherwise from its beginning.
+
+        The server may say where its object store has the file; which file that is, the server's ETag tells.
+        """
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        url, only_if = API + _filled(path, names), {"If-Range": etag} if start else {}
         try:
-            with self._http.stream("GET", API + _filled(path, names), headers=headers) as answer:
-                if answer.status_code not in {200, 206}:
-                    answer.read()
-                    self._raise(answer)
-                yield Body(self._start(answer), answer.headers.get("etag", ""), self._pieces(answer))
+            with self._http.stream("GET", url, headers=headers | only_if) as answer:
+                if answer.status_code != 307 or "etag" not in answer.headers:
+                    yield self._body(answer)
+                    return
+                said, where = answer.headers["etag"], self._elsewhere(answer)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
+        # A client without the token. Without If-Range too, since the store's ETags are its own: bytes of another file
+        # have another SHA-256.
+        try:
+            with (
+                httpx.Client(verify=_trust_too(self.profile), timeout=self._timeout_s) as store,
+                store.stream("GET", where, headers=headers) as answer,
+            ):
+                if answer.status_code not in {200, 206}:
+                    raise Unreachable(f"{where.host}: the object store answered {answer.status_code}; try again")
+                yield replace(self._body(answer), etag=said)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{where.host}: {_why(error, self.profile)}") from error
+
+    def _body(self, answer: httpx.Response) -> Body:
+        if answer.status_code not in {200, 206}:
+            answer.read()
+            self._raise(answer)
+        return Body(self._start(answer), answer.headers.get("etag", ""), self._pieces(answer))
+
+    def _elsewhere(self, answer: httpx.Response) -> httpx.URL:
+        """Raises Failure for what is no address, and for one that anybody on the way could read."""
+        try:
+            where = httpx.URL(answer.headers.get("location", ""))
+        except httpx.InvalidURL:
+            self._raise(answer)
+        if where.scheme not in ({"https"} if self.profile.url.startswith("https://") else {"https", "http"}):
+            self._raise(answer)
+        return where
 
     def _pieces(self, answer: httpx.Response) -> Iterator[bytes]:
         yield from answer.iter_raw()
@@ -183,6 +214,14 @@ def _trust(profile: Profile) -> ssl.SSLContext | bool:
         raise usage(f"ca_file: {profile.ca_file}: no such file; copy the server's ca.crt there") from None
     except (OSError, ssl.SSLError) as error:
         raise usage(f"ca_file: {profile.ca_file}: no certificates in PEM form can be read: {error}") from error
+
+
+def _trust_too(profile: Profile) -> ssl.SSLContext:
+    """The object store is a cloud's, or has a certificate of the fleet's authority."""
+    trusted = ssl.create_default_context()
+    if profile.ca_file and profile.url.startswith("https://"):
+        trusted.load_verify_locations(profile.ca_file)
+    return trusted
 
 
 def _why(error: httpx.HTTPError, profile: Profile) -> str:

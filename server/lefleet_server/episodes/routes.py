@@ -3,13 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
+from lefleet_server import downloads
 from lefleet_server.analysis import FlagName
 from lefleet_server.analysis import service as analyses
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
-from lefleet_server.episodes import ingest, labels, ranges, service
+from lefleet_server.episodes import ingest, labels, service
 from lefleet_server.episodes.schemas import (
     Analysis,
     EpisodeDetail,
@@ -136,6 +136,7 @@ async def get_signals(episode_id: str, user: CurrentUser, services: ServicesDep)
     responses={
         200: {"content": {"application/x-hdf5": {}}},
         206: {"content": {"application/x-hdf5": {}}, "description": "The part that `Range` asks for."},
+        307: {"description": "Where the object store gives it (`downloads_by: store`)."},
     },
 )
 async def get_file(
@@ -144,25 +145,15 @@ async def get_file(
     services: ServicesDep,
     wanted: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
     only_if: Annotated[str | None, Header(alias="If-Range", max_length=200)] = None,
-) -> StreamingResponse:
+    sendfile: Annotated[str | None, Header(alias="X-Sendfile-Type", include_in_schema=False)] = None,
+) -> Response:
     """The episode as the robot sent it, HDF5. Its ETag is its SHA-256; `Range` and `If-Range` resume a download."""
     async with services.db.session() as session:
         episode = await service.get_episode(session, episode_id)
     await service.require_file(services.blobs, episode)
-    etag = f'"{episode.sha256}"'
-    span = ranges.asked(wanted, only_if, etag, episode.bytes)
-    headers = {
-        "Content-Length": str(span.length if span else episode.bytes),
-        "Content-Disposition": f'attachment; filename="{episode.robot_id}-{episode.id}.h5"',
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-    } | ({"Content-Range": span.content_range} if span else {})
-    return StreamingResponse(
-        services.blobs.stream(episode.sha256, *((span.start, span.length) if span else ())),
-        206 if span else 200,
-        media_type="application/x-hdf5",
-        headers=headers | _IMMUTABLE,
-    )
+    name = {"Content-Disposition": f'attachment; filename="{episode.robot_id}-{episode.id}.h5"'}
+    file = downloads.File(episode.sha256, episode.bytes, "application/x-hdf5", name | _IMMUTABLE, presign=True)
+    return await downloads.answer(services, file, downloads.Asked(wanted, only_if, sendfile))
 
 
 @router.put("/episodes/{episode_id}/label", tags=["people"])

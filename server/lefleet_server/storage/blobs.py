@@ -53,6 +53,12 @@ class BlobStore(Protocol):
     async def size(self, sha256: str) -> int | None:
         """Bytes; None when there is no such file."""
 
+    async def readable_name(self, sha256: str) -> str | None:
+        """Its place below the folder `blobs`, for another program to read; None where another cannot."""
+
+    async def presigned(self, sha256: str, valid_s: int) -> str:
+        """An address that gives the file, for so long, to whoever has it. ValueError: a folder has none."""
+
     async def listed(self, folder: str) -> list[Found]:
         """The files whose names begin with `folder` and a slash, two hexadecimal digits."""
 

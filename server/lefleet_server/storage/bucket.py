@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 import structlog
@@ -21,6 +21,9 @@ from obstore.store import ObjectStore, from_url
 from lefleet_server.problems import Unavailable
 from lefleet_server.storage.blobs import part
 from lefleet_server.store_settings import read_credentials
+
+if TYPE_CHECKING:
+    from obstore import SignCapableStore
 
 PART_BYTES = 8 << 20
 """Of a multipart upload: with S3's 10,000 parts up to 80 GB."""
@@ -74,6 +77,12 @@ class Bucket:
         except FileNotFoundError:
             return None
 
+    async def presigned(self, key: str, valid_s: int) -> str:
+        """An address that gives the object, for so long, to whoever has it."""
+        with self._asked("presign"):
+            store = cast("SignCapableStore", self._store)
+            return str(await obstore.sign_async(store, "GET", key, timedelta(seconds=valid_s)))
+
     async def listed(self, prefix: str) -> list[Listed]:
         with self._asked("list", missing_is_down=True):
             found = [each async for batch in obstore.list(self._store, prefix) for each in batch]
@@ -95,7 +104,6 @@ class Bucket:
 
     @cached_property
     def _store(self) -> ObjectStore:
-        plain = {"allow_http": True} if self._options.get("endpoint", "").startswith("http://") else {}
         secrets = read_credentials(self._credentials_file) if self._credentials_file else {}
         plain = {"allow_http": True} if self._options.get("endpoint", "").startswith("http://") else {}
         timeout = f"{self._timeout_s:g}s"

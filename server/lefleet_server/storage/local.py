@@ -7,6 +7,7 @@ publishing it is fsync, rename, fsync, without copying a byte.
 """
 
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,12 @@ class LocalBlobs:
 
     async def size(self, sha256: str) -> int | None:
         return await in_thread(_size, self.path(sha256))
+
+    async def readable_name(self, sha256: str) -> str | None:
+        return key(sha256) if await in_thread(_readable, self.path(sha256)) else None
+
+    async def presigned(self, sha256: str, valid_s: int) -> str:
+        raise ValueError(f"{self.root} is a folder, which has no addresses to give out")
 
     async def listed(self, folder: str) -> list[Found]:
         return await in_thread(self._listed, folder)
@@ -105,6 +112,8 @@ def writable(folder: Path) -> str:
 
 def _publish(path: Path, target: Path) -> None:
     with path.open("rb") as file:
+        # Previews come closed to others; who may look into the folder at all, its own mode says.
+        os.fchmod(file.fileno(), 0o644)
         os.fsync(file.fileno())
     _move(path, target)
 
@@ -130,10 +139,18 @@ def _size(path: Path) -> int | None:
         return None
 
 
+def _readable(path: Path) -> bool:
+    """Whether others may read it: previews from before 0644 they may not."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except FileNotFoundError:
+        return False
+
+
 def _found(path: Path, root: Path) -> Found:
-    stat = path.stat()
+    found = path.stat()
     # The rename that published it sets ctime; its mtime is when the robot sent the last byte, maybe long before.
-    return Found(str(path.relative_to(root)), stat.st_size, datetime.fromtimestamp(stat.st_ctime, UTC))
+    return Found(str(path.relative_to(root)), found.st_size, datetime.fromtimestamp(found.st_ctime, UTC))
 
 
 def _make_folders(folder: Path) -> None:

@@ -54,6 +54,12 @@ class RemoteBlobs:
     async def size(self, sha256: str) -> int | None:
         return await self._bucket.size(_BLOBS + key(sha256))
 
+    async def readable_name(self, sha256: str) -> str | None:
+        return None
+
+    async def presigned(self, sha256: str, valid_s: int) -> str:
+        return await self._bucket.presigned(_BLOBS + key(sha256), valid_s)
+
     async def listed(self, folder: str) -> list[Found]:
         found = await self._bucket.listed(f"{_BLOBS}{folder}/")
         return [Found(each.key.removeprefix(_BLOBS), each.bytes, each.changed_at) for each in found]

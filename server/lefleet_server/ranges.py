@@ -2,18 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 
-from lefleet_server.problems import Problem
+from lefleet_server.problems import RangeWrong
 
-_ONE = re.compile(r"bytes=\s*(\d{0,19})-(\d{0,19})\s*")
-
-
-class OutOfRange(Problem):
-    """`headers` tell the size, so that the caller can ask for what there is."""
-
-    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    kind = "range-not-satisfiable"
+_ONE = re.compile(r"[ \t]*bytes[ \t]*=[ \t]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +17,17 @@ class Span:
     size: int
 
     @property
+    def range(self) -> str:
+        """What a caller writes to get it."""
+        return f"bytes={self.start}-{self.start + self.length - 1}"
+
+    @property
     def content_range(self) -> str:
         return f"bytes {self.start}-{self.start + self.length - 1}/{self.size}"
 
 
 def asked(wanted: str | None, only_if: str | None, etag: str, size: int) -> Span | None:
-    """The part that `Range` asks for, None for the whole file. Pure; raises OutOfRange.
+    """The part that `Range` asks for, None for the whole file. Pure; raises RangeWrong, whose headers tell the size.
 
     `only_if` (`If-Range`): a caller that holds a part of another file gets this one whole. Several ranges at once, and
     what is no range of bytes, are answered with the whole file, as the standard allows.
@@ -46,8 +43,8 @@ def asked(wanted: str | None, only_if: str | None, etag: str, size: int) -> Span
         if last and int(last) < int(first):
             return None
     if start >= end:
-        raise OutOfRange(
-            f"bytes {wanted} of a file of {size}: there are none; ask for less than its size, or without Range",
+        raise RangeWrong(
+            f"Range: {wanted!r}: a file of {size} bytes has none of these; ask below its size, or without Range",
             fields=[("Range", f"must begin below {size}")],
             headers={"Content-Range": f"bytes */{size}"},
         )
