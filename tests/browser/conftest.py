@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Server:
     """One `lefleet-server serve`, as its users run it."""
 
-    def __init__(self, folder: Path, database_url: str, port: int) -> None:
+    def __init__(self, folder: Path, database_url: str, port: int, **more: object) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.settings = {
             "state_dir": str(folder / "state"),
@@ -74,7 +74,7 @@ class Server:
             "min_free_bytes": 0,
             "heartbeat_interval_s": 2,
             "log_format": "console",
-        }
+        } | more
         self.config = folder / "server.yml"
         self.config.write_text(yaml.safe_dump(self.settings))
         self._log = folder / "log"
@@ -131,11 +131,11 @@ def serve(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Starts a server on a new database of the given name."""
     started: list[Server] = []
 
-    def start(name: str) -> Server:
+    def start(name: str, **more: object) -> Server:
         create_database(postgres, name)
         host = quote(postgres["host"], safe="")
         url = f"postgresql://{postgres['user']}:{postgres['password']}@/{name}?host={host}"
-        server = Server(tmp_path_factory.mktemp(name), url, free_port())
+        server = Server(tmp_path_factory.mktemp(name), url, free_port(), **more)
         started.append(server)
         server.add_people()
         server.wait()
