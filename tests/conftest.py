@@ -175,6 +175,20 @@ def s3(s3_module, tmp_path_factory) -> Iterator:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def oidc() -> Any:
+    """tests/oidc.py: the real OpenID Connect provider, and who stands before it."""
+    return beside("oidc")
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(oidc, tmp_path_factory) -> Iterator[Any]:
+    """The running provider; `know(sub, **claims)` makes somebody known there."""
+    provider = oidc.Provider(tmp_path_factory.mktemp("oidc"), free_port())
+    yield provider
+    provider.stop()
+
+
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable:
     """`wait_until(condition, timeout_s)` polls until the condition holds, and fails after the time."""

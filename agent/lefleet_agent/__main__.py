@@ -88,7 +88,8 @@ def enrol(
     api = build_api(settings)
     token = api.enrol(word, settings.robot_id, __version__, platform.machine())
     api.close()
-    credential.write(settings.state_dir, Credential(settings.robot_id, url, token))
+    issued_wall_s = time.time() + (api.clock_offset_s or 0.0)
+    credential.write(settings.state_dir, Credential(settings.robot_id, url, token, round(issued_wall_s, 1)))
     console.print(f"{settings.robot_id} is enrolled at {url}")
 
 

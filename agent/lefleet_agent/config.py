@@ -143,6 +143,11 @@ class Courier(Frozen):
     retry_max_s: float = Field(
         30.0, gt=0, le=3600, description="Longest pause between retries, seconds, unless the server asks for more"
     )
+    renew_credential_s: float | None = Field(
+        30 * 86400.0,
+        ge=1,
+        description="Age at which this robot's credential is renewed, by the server's clock, seconds; empty: never",
+    )
     metrics_host: str = Field("127.0.0.1", description="Address that serves /metrics")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port that serves /metrics; 0 chooses a free one")
 

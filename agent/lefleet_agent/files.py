@@ -1,7 +1,10 @@
 """Files that are there whole or not at all."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+READ_BYTES = 256 * 1024
 
 
 def fsync_folder(folder: Path) -> None:
@@ -29,3 +32,12 @@ def replace(path: Path, data: bytes | memoryview) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     part.rename(path)
+
+
+def blocks(path: Path, offset: int, length: int) -> Iterator[bytes]:
+    """So many bytes of a file from `offset` on, or fewer where it ends. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while length > 0 and (block := file.read(min(length, READ_BYTES))):
+            length -= len(block)
+            yield block

@@ -28,8 +28,10 @@ from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.losses import LossCheck
 from lefleet_agent.courier.pace import Pieces, Rate
+from lefleet_agent.courier.renewal import Renewal
 from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
+from lefleet_agent.courier.tokens import Tokens
 from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.courier.wishes import Wishes
 from lefleet_agent.credential import Credential
@@ -139,7 +141,8 @@ def _close(handle: RecorderHandle, stop: threading.Event) -> None:
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
     metrics, pulse = CourierMetrics(CollectorRegistry()), Pulse()
-    api, report = build_api(settings, credential.token), build_report(settings)
+    tokens = Tokens(credential.token, credential.previous)
+    api, report = build_api(settings, tokens), build_report(settings)
     folder = settings.state_dir / "spool"
     spool = Spool(folder, Reserve(folder / "reserve"))
 
@@ -167,6 +170,7 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
             settings.state_dir / "run",
             settings.courier.timeout_s,
         ),
+        Renewal(api, tokens, settings.state_dir, settings.robot_id, settings.courier.renew_credential_s),
         Room(spool, settings.recording.spool_budget_bytes, build_rule(settings), metrics),
         report,
         metrics,
@@ -176,12 +180,12 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
     )
 
 
-def build_api(settings: AgentSettings, token: str | None = None) -> ServerApi:
+def build_api(settings: AgentSettings, tokens: Tokens | str | None = None) -> ServerApi:
     """Raises ConfigError when the authority's file cannot be used."""
     url = settings.server_url
     if url.scheme == "http" and not is_loopback(url.host or ""):
         log.warning("this server is spoken to without TLS: anyone on the way can read and change it", server=str(url))
-    return ServerApi(str(url), token, settings.courier.timeout_s, build_trust(settings.server_ca_file))
+    return ServerApi(str(url), tokens, settings.courier.timeout_s, build_trust(settings.server_ca_file))
 
 
 def build_trust(authority: Path | None) -> ssl.SSLContext | None:

@@ -8,6 +8,7 @@ from lefleet_agent import credential
 from lefleet_agent.config import AgentSettings, ConfigError
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import ServerError
+from lefleet_agent.courier.tokens import Tokens
 from lefleet_agent.credential import NotEnrolledError
 from lefleet_agent.doctor import arm, fleet, machine, processes
 from lefleet_agent.doctor.finding import Finding, unknown
@@ -48,7 +49,7 @@ def ask_server(settings: AgentSettings) -> tuple[ServerApi | None, str | None]:
     """A line to the server, and why it cannot be used; None where it can."""
     try:
         known = credential.read(settings.state_dir, settings.robot_id)
-        api = build_api(settings, known.token)
+        api = build_api(settings, Tokens(known.token, known.previous))
     except (NotEnrolledError, ConfigError) as error:
         return None, str(error)
     try:

@@ -8,7 +8,7 @@ import typer
 
 from lefleet_server import __version__
 from lefleet_server.accounts.roles import Role
-from lefleet_server.commands import jobs, retention
+from lefleet_server.commands import identities, jobs, retention
 from lefleet_server.commands.common import ConfigOption, JsonOption, check, fail, settings_of, show, with_database
 from lefleet_server.fields import PASSWORD_MIN_CHARS, RobotId, Site, Username
 
@@ -209,6 +209,8 @@ def users_add(
     show(as_json, {"username": username, "role": role.value, "changed": changed}, f"{username} is {role.value}")
 
 
+users.command("bind")(identities.bind)
+users.command("unbind")(identities.unbind)
 cli.command()(jobs.worker)
 cli.command()(retention.retention)
 

@@ -12,8 +12,10 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import __version__, problems
+from lefleet_server.accounts import oidc_routes as oidc
 from lefleet_server.accounts import people_routes as people
 from lefleet_server.accounts import routes as accounts
+from lefleet_server.accounts.provider import Provider
 from lefleet_server.audit import routes as audit
 from lefleet_server.comparison import routes as comparison
 from lefleet_server.config import Settings
@@ -62,6 +64,7 @@ def build_services(settings: Settings) -> Services:
         watches=Watches(db, settings.heartbeat_interval_s),
         beats=Beats(db),
         expositions=Checked(),
+        oidc=Provider(settings) if settings.oidc_issuer else None,
         instance=instance,
     )
 
@@ -121,6 +124,7 @@ def _api() -> APIRouter:
     api = APIRouter(prefix=API)
     for part in (
         accounts.router,
+        oidc.router,
         people.router,
         audit.router,
         robots.router,

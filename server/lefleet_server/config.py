@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lefleet_server.oidc_settings import OidcSettings
 from lefleet_server.secret import SecretFileError, read_secret
 from lefleet_server.store_settings import OBJECT_STORE_OPTIONS, check_fit, check_url, read_credentials
 
@@ -33,7 +34,7 @@ class ConfigError(Exception):
     """The settings cannot be used; the message names setting, value and remedy."""
 
 
-class Settings(BaseSettings):
+class Settings(OidcSettings, BaseSettings):
     """Every setting of the server. Names carry their unit; docs/server-settings.md lists them."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -252,7 +253,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_line(e)}" for e in error.errors())) from error
-    for name in ("database_password_file", "metrics_token_file"):
+    for name in ("database_password_file", "metrics_token_file", "oidc_client_secret_file"):
         file: Path | None = getattr(settings, name)
         try:
             if file is not None:
@@ -286,5 +287,5 @@ def _line(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{name}: must be set"
     # An address may hold a password, and whole-model errors would print it.
-    value = "" if name in {"database_url", "store_url", "settings"} else f" {error['input']!r}:"
+    value = "" if name in {"database_url", "store_url", "oidc_client_secret", "settings"} else f" {error['input']!r}:"
     return f"{name}:{value} {error['msg']}"

@@ -1,5 +1,6 @@
 """Types of what clients send, each with its limits, so that a problem document can name the field."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -17,7 +18,8 @@ def storable(text: str) -> str:
 
 RobotId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 CameraName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
-Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
+USERNAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
+Username = Annotated[str, StringConstraints(pattern=USERNAME.pattern)]
 NewPassword = Annotated[str, StringConstraints(min_length=PASSWORD_MIN_CHARS, max_length=1000)]
 Site = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,63}$")]
 RowId = Annotated[int, Field(ge=1, le=INT64_MAX)]

@@ -17,7 +17,8 @@ def configure(settings: Settings) -> None:
     )
     last: Any = structlog.processors.JSONRenderer()
     if settings.log_format == "console":
-        last = structlog.dev.ConsoleRenderer()
+        # The usual formatter prints the variables of every frame: the password that a request just brought, say.
+        last = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     steps: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if settings.log_format == "json":
         steps.append(structlog.processors.format_exc_info)
@@ -26,6 +27,9 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     for chatty in ("httpx", "httpcore", "asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Their debug lines are a live connection's headers with the cookie, and the rows that a query found.
+    for secretive in ("uvicorn", "websockets", "sqlalchemy.engine"):
+        logging.getLogger(secretive).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 _SHARED: list[Any] = [

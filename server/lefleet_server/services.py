@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lefleet_server.accounts.provider import Provider
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
@@ -26,5 +27,7 @@ class Services:
     watches: Watches
     beats: Beats
     expositions: Checked
+    oidc: Provider | None
+    """None: nobody logs in that way."""
     instance: str
     """Of this start of this process alone."""

@@ -68,3 +68,28 @@ async def test_logging_out_ends_it(fleet, look):
     await viewer.page.wait_for_url(f"{fleet.url}/login")
     await viewer.page.goto(f"{fleet.url}/episodes")
     assert "/login" in viewer.page.url
+
+
+async def test_a_provider_is_a_button_and_what_is_wrong_with_it_is_said(serve, look, oidc_provider, oidc):
+    given = {"oidc_client_id": "lefleet", "oidc_create_accounts": True, "oidc_name": "Lab <account>"}
+    server = serve("by_provider", oidc_issuer=oidc_provider.url, **given)
+    oidc_provider.know("sub-oda", preferred_username="oda")
+    viewer = await look(server.url, username=None)
+    await viewer.page.goto(f"{server.url}/login?next=/episodes")
+    assert await viewer.page.inner_text("#provider") == "Log in with Lab <account>"
+    await viewer.shot("login-provider")
+    await viewer.page.click("#provider")
+    await viewer.page.fill("[name=sub]", "sub-oda")
+    await viewer.page.press("[name=sub]", "Enter")
+    await viewer.page.wait_for_url(f"{server.url}/episodes")
+    viewer.errors.clear()  # of the provider's own page, which loads from elsewhere
+
+    down = serve("without_provider", oidc_issuer="http://127.0.0.1:9", **given)
+    viewer = await look(down.url, username=None)
+    await viewer.page.goto(f"{down.url}/login")
+    await viewer.page.click("#provider")
+    await viewer.page.wait_for_selector("[role=alert]:visible")
+    assert "cannot be used now" in await viewer.page.inner_text("[role=alert]")
+    await viewer.shot("login-provider-down")
+    await viewer.log_in()
+    await viewer.page.wait_for_url(f"{down.url}/")

@@ -13,6 +13,8 @@ ACCESS = {
     "open": [
         f"POST {API}/login",
         f"POST {API}/logout",
+        f"GET {API}/login/oidc",  # the provider decides
+        f"GET {API}/login/oidc/callback",
         f"POST {API}/robots/enrol",  # the code in its body decides
         f"OPTIONS {API}/robot/uploads",
         "GET /healthz",

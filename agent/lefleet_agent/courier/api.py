@@ -10,7 +10,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import httpx
 from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, Unauthorised, UploadGone
 from lefleet_agent.courier.pace import http_date_s, retry_after_s
 from lefleet_agent.courier.patience import Patience
+from lefleet_agent.courier.tokens import Tokens
 from lefleet_agent.courier.wish import Wish, read
+from lefleet_agent.files import blocks
 
 TUS = {"Tus-Resumable": "1.0.0"}
-READ_BYTES = 256 * 1024
 PROBLEM = "application/problem+json"
 # The server closes idle connections after five seconds; one that it is just closing must not take a request along.
 IDLE_MAX_S = 3.0
@@ -55,18 +56,22 @@ class HeartbeatReply:
 
 
 class ServerApi:
-    """One robot's view of the server. `token` is the robot's credential; enrolment needs none.
+    """One robot's view of the server. `tokens` is the robot's credential; enrolment needs none.
 
     Each thread that calls talks over a line of its own, so that one that hangs holds up no other.
     """
 
     def __init__(
-        self, server_url: str, token: str | None = None, timeout_s: float = 10.0, trust: ssl.SSLContext | None = None
+        self,
+        server_url: str,
+        tokens: Tokens | str | None = None,
+        timeout_s: float = 10.0,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         """`trust`: what the server's certificate is checked against; None: what the system trusts."""
         self._options: dict[str, Any] = {
             "base_url": server_url.rstrip("/") + "/api/v1",
-            "headers": {"Authorization": f"Bearer {token}"} if token else {},
+            "auth": _Bearer(Tokens(tokens) if isinstance(tokens, str) else tokens) if tokens else None,
             "timeout": timeout_s,
             "limits": httpx.Limits(keepalive_expiry=IDLE_MAX_S),
             "follow_redirects": False,
@@ -97,6 +102,10 @@ class ServerApi:
         """Turn a one-time code into this robot's credential. Raises Rejected with the server's reason."""
         body = {"code": code, "robot_id": robot_id, "agent_version": agent_version, "hw": hw}
         return str(_values(self._call("POST", "/robots/enrol", json=body), "token")["token"])
+
+    def renew_credential(self) -> str:
+        """A new token. The one that asked works until this one is used. Raises UploadGone where there is no such."""
+        return str(_values(self._call("POST", "/robot/credential"), "token")["token"])
 
     def heartbeat(self, body: dict[str, Any]) -> HeartbeatReply:
         values = _values(self._call("POST", "/robot/heartbeat", json=body), "interval_s")
@@ -162,7 +171,7 @@ class ServerApi:
             "Content-Type": "application/offset+octet-stream",
             "Content-Length": str(length),
         }
-        return _number(self._call("PATCH", url, headers=headers, content=_part(path, offset, length)), "Upload-Offset")
+        return _number(self._call("PATCH", url, headers=headers, content=blocks(path, offset, length)), "Upload-Offset")
 
     def _call(self, method: str, url: str, **request: Any) -> httpx.Response:
         begun_s = time.monotonic()
@@ -189,6 +198,25 @@ class ServerApi:
         server_s = http_date_s(date)
         if server_s is not None:
             self.clock_offset_s = round(server_s + 0.5 - (time.time() - took_s / 2), 1)
+
+
+class _Bearer(httpx.Auth):
+    """Shows the newest token, and the other one where that is refused."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        shown = self._tokens.current
+        request.headers["Authorization"] = f"Bearer {shown}"
+        answer = yield request
+        # A body that was read from a disk as it went is gone: whoever sends it tries again by itself.
+        whole = isinstance(request.stream, httpx.ByteStream)
+        if answer.status_code == 401 and whole and (other := self._tokens.other(shown)):
+            request.headers["Authorization"] = f"Bearer {other}"
+            answer = yield request
+            if answer.is_success:
+                self._tokens.accepted(other, shown)
 
 
 class _Line:
@@ -264,11 +292,3 @@ def _problem(answer: httpx.Response) -> str:
     named = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
     fields = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in named)
     return ": ".join(str(part) for part in (body.get("title"), body.get("detail"), fields) if part) or answer.text[:200]
-
-
-def _part(path: Path, offset: int, length: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(offset)
-        while length > 0 and (block := file.read(min(length, READ_BYTES))):
-            length -= len(block)
-            yield block

@@ -16,6 +16,7 @@ from lefleet_agent.courier.exposition import metrics_server
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.losses import LossCheck
 from lefleet_agent.courier.pace import backoff_s
+from lefleet_agent.courier.renewal import Renewal
 from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import Uploader
@@ -43,6 +44,7 @@ class Courier:
         uploader: Uploader,
         losses: LossCheck,
         wishes: Wishes,
+        renewal: Renewal,
         room: Room,
         report: Report,
         metrics: CourierMetrics,
@@ -54,6 +56,7 @@ class Courier:
         self._uploader = uploader
         self._losses = losses
         self._wishes = wishes
+        self._renewal = renewal
         self._room = room
         self._report = report
         self._metrics = metrics
@@ -71,6 +74,7 @@ class Courier:
             "pictures": self._pictures,
             "upload": self._uploads,
             "receipts": self._receipts,
+            "credential": self._renewal,
             "spool": self._room,
             "tell": self._tell,
         }

@@ -2,7 +2,7 @@
 
 courier_pid, wall_ns
 clock_offset_s  null, or how far the server's clock is ahead of this machine's
-trouble         what fails now (heartbeat, pictures, upload, spool, receipts) and why
+trouble         what fails now (heartbeat, wishes, pictures, upload, receipts, credential, spool) and why
 alive_until_monotonic_ns   see lefleet_agent.liveness
 """
 

@@ -9,7 +9,7 @@ from lefleet_server.accounts.roles import Role
 from lefleet_server.audit.models import AuditEntry
 from lefleet_server.db import Base
 
-__all__ = ["ApiToken", "AuditEntry", "LoginCode", "LoginFailure", "LoginSession", "Role", "User"]
+__all__ = ["ApiToken", "AuditEntry", "LoginCode", "LoginFailure", "LoginSession", "ProviderIdentity", "Role", "User"]
 
 
 class User(Base):
@@ -23,6 +23,17 @@ class User(Base):
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     disabled_at: Mapped[datetime | None]
+
+
+class ProviderIdentity(Base):
+    """A person of an OpenID Connect provider, and the account that they have here."""
+
+    __tablename__ = "identities"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class LoginCode(Base):

@@ -34,7 +34,7 @@ def mount(app: FastAPI, services: Services) -> None:
     Once per process: NiceGUI has one application per process.
     """
     assets.serve()
-    login.register()
+    login.register(services)
     errors.register()
     feed = FleetFeed(services)  # one for all pages: the fleet is read once
     fleet.register(services, feed)

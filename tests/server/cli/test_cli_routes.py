@@ -20,6 +20,8 @@ FOR_ROBOTS = "a robot asks it, with its own credential"
 EXEMPT = {
     "GET /healthz": "for supervisors; `lefleet status` asks /readyz, which says more",
     "GET /metrics": "for Prometheus",
+    f"GET {API}/login/oidc": "for browsers: the provider's page is one",
+    f"GET {API}/login/oidc/callback": "as above",
     f"GET {API}/metrics/robot": "for Prometheus",
     f"GET {API}/metrics/targets": "for Prometheus",
     f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg": "for lists; `picture` has it whole",

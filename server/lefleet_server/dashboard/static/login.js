@@ -58,6 +58,9 @@ async function spend(code) {
   form.hidden = false;
 }
 
+const provider = document.getElementById("provider");
+if (provider) provider.search = new URLSearchParams({ next: target() });
+
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const { username, password } = Object.fromEntries(new FormData(form));
