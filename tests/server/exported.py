@@ -90,7 +90,7 @@ class Rrd:
         found = {}
         for batch in self._batches["/__properties/episode"]:
             for name in batch.schema.names:
-                if "row_id" not in name.lower():
+                if not name.endswith("RowId"):
                     found[name.rpartition(":")[2]] = _single(batch.column(name))[0]
         return found
 

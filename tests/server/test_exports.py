@@ -362,7 +362,11 @@ async def test_a_client_that_goes_before_the_first_byte_leaves_no_file(app, oper
     path = await uploaded()
     gone = asyncio.Event()
 
+    requests = [{"type": "http.request", "body": b"", "more_body": False}]
+
     async def receive() -> dict:
+        if requests:
+            return requests.pop()
         await gone.wait()
         return {"type": "http.disconnect"}
 
