@@ -30,6 +30,11 @@ ONLY_IN_AGENT = {
 }
 ONLY_IN_SERVER = {
     "h5py": ["episodes/reader.py"],
+    "mcap": ["exports/mcap_file.py"],
+    "mcap_protobuf": ["exports/mcap_file.py"],
+    "foxglove_schemas_protobuf": ["exports/mcap_file.py"],
+    "google.protobuf": ["exports/mcap_file.py"],
+    "rerun": ["exports/rerun_file.py"],
     "fastapi": ["*/routes.py", "*/*_routes.py", "app.py", "auth.py", "problems.py", "*/uploads.py", "dashboard/*"],
     "nicegui": ["dashboard/*"],
     "obstore": ["storage/*"],

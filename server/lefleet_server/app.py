@@ -27,6 +27,8 @@ from lefleet_server.episodes import routes as episodes
 from lefleet_server.episodes import usage_routes as storage
 from lefleet_server.episodes.readers import Readers
 from lefleet_server.episodes.validation import READER
+from lefleet_server.exports import routes as exports
+from lefleet_server.exports.exporter import Exporter
 from lefleet_server.jobs import routes as jobs
 from lefleet_server.limits import API, Limits
 from lefleet_server.metrics import Metrics
@@ -59,6 +61,7 @@ def build_services(settings: Settings) -> Services:
         blobs=place.blobs,
         incoming=place.incoming,
         reader=Readers(READER),
+        exports=Exporter(place.blobs, stores.making(settings), settings.exports_at_once, settings.export_timeout_s),
         metrics=Metrics(),
         wishes=Wishes(db),
         watches=Watches(db, settings.heartbeat_interval_s),
@@ -136,6 +139,7 @@ def _api() -> APIRouter:
         storage.router,
         jobs.router,
         previews.router,
+        exports.router,
         deletion.router,
         retention.router,
         operations.router,

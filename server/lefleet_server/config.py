@@ -144,6 +144,13 @@ class Settings(OidcSettings, BaseSettings):
         300, gt=0, description="Seconds that making one camera's preview may take before the episode does without."
     )
 
+    exports_at_once: int = Field(
+        2, ge=1, le=64, description="Episodes of which one API process makes a file for Rerun or Foxglove at a time."
+    )
+    export_timeout_s: float = Field(
+        300, gt=0, description="Seconds that making one such file may take before it is given up."
+    )
+
     heartbeat_interval_s: float = Field(
         5, gt=0, le=3600, description="Seconds between heartbeats, told to robots; offline after three."
     )

@@ -7,6 +7,7 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.episodes.incoming import Incoming
 from lefleet_server.episodes.readers import Readers
+from lefleet_server.exports.exporter import Exporter
 from lefleet_server.metrics import Metrics
 from lefleet_server.robots.beats import Beats
 from lefleet_server.robots.exposition import Checked
@@ -22,6 +23,7 @@ class Services:
     blobs: BlobStore
     incoming: Incoming
     reader: Readers
+    exports: Exporter
     metrics: Metrics
     wishes: Wishes
     watches: Watches

@@ -65,6 +65,7 @@ ACCESS = {
         f"GET {API}/episodes/{{episode_id}}/previews",
         f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/video.mp4",
         f"GET {API}/episodes/{{episode_id}}/previews/{{camera}}/{{which}}.jpg",
+        f"GET {API}/episodes/{{episode_id}}/export.{{kind}}",
     ],
     "operator": [
         f"PUT {API}/robots/{{robot_id}}/estop",
@@ -106,7 +107,14 @@ ACCESS = {
 }
 NEEDS = {route: need for need, routes in ACCESS.items() for route in routes}
 ROLES = {"viewer": 1, "operator": 2, "admin": 3}
-VALUES = {"index": "0", "session_id": "999999", "token_id": "999999", "sha256": "0" * 64, "which": "first"}
+VALUES = {
+    "index": "0",
+    "session_id": "999999",
+    "token_id": "999999",
+    "sha256": "0" * 64,
+    "which": "first",
+    "kind": "mcap",
+}
 METHODS = {"get", "put", "post", "patch", "delete", "head", "options"}
 
 

@@ -9,6 +9,7 @@ from lefleet_server import __version__
 from lefleet_server.cli import (
     comparison,
     episodes,
+    exports,
     fetch,
     keeping,
     login,
@@ -62,6 +63,13 @@ episodes.app.command(
         "lefleet episodes list --outcome failure --ids | lefleet episodes download - --to failures/",
     ),
 )(fetch.download)
+episodes.app.command(
+    "export",
+    epilog=examples(
+        "lefleet episodes export ID --format rrd -o episode.rrd && rerun episode.rrd",
+        "lefleet episodes export ID --format mcap -o episode.mcap",
+    ),
+)(exports.export)
 episodes.app.command("previews", epilog=examples("lefleet episodes previews ID"))(previews.previews)
 episodes.app.command("video", epilog=examples("lefleet episodes video ID wrist --to wrist.mp4"))(previews.video)
 cli.command("quarantine", epilog=examples("lefleet quarantine --robot robot-1"))(episodes.quarantine)

@@ -23,10 +23,11 @@ _TRY_AGAIN = {429, 502, 503, 504}
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An answer that is read as it comes; `start`: of the file, where it begins."""
+    """An answer that is read as it comes; `start`: of the file, where it begins; `length`: of what comes, if told."""
 
     start: int
     etag: str
+    length: int | None
     pieces: Iterator[bytes]
 
 
@@ -120,7 +121,9 @@ class Api:
         if answer.status_code not in {200, 206}:
             answer.read()
             self._raise(answer)
-        return Body(self._start(answer), answer.headers.get("etag", ""), self._pieces(answer))
+        length = answer.headers.get("content-length", "")
+        known = int(length) if length.isdigit() else None
+        return Body(self._start(answer), answer.headers.get("etag", ""), known, self._pieces(answer))
 
     def _elsewhere(self, answer: httpx.Response) -> httpx.URL:
         """Raises Failure for what is no address, and for one that anybody on the way could read."""

@@ -17,6 +17,7 @@ from lefleet_server.dashboard.frame import frame
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.hold_panel import HoldPanel, of_episode
 from lefleet_server.dashboard.label import LabelPanel
+from lefleet_server.dashboard.open_in import build_open_in
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
 from lefleet_server.dashboard.quality_panel import QualityPanel
@@ -62,6 +63,7 @@ class EpisodeHead:
                 with link(f"/api/v1/episodes/{episode.id}/file", "lf-button", download=f"{episode.id}.h5"):
                     icon("download")
                     Text("HDF5", tag="span")
+                build_open_in(episode, quarantined)
 
     def _build_title(self, episode: Episode, quarantined: bool) -> None:
         with box("lf-title"):

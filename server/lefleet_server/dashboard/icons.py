@@ -39,6 +39,10 @@ ICONS = {
     "next": '<path d="m9.5 6.5 5.5 5.5-5.5 5.5"/>',
     "previous": '<path d="M14.5 6.5 9 12l5.5 5.5"/>',
     "download": '<path d="M12 4.5v10M7.8 10.8 12 15l4.2-4.2M5 19.5h14"/>',
+    "open": (
+        '<path d="M13.5 5H19v5.5M19 5l-8 8"/>'
+        '<path d="M10 6H6.5A1.5 1.5 0 0 0 5 7.5v10A1.5 1.5 0 0 0 6.5 19h10a1.5 1.5 0 0 0 1.5-1.5V14"/>'
+    ),
     "stop": '<path d="M8.5 3.5h7l5 5v7l-5 5h-7l-5-5v-7z"/><path d="M9 9h6v6H9z" fill="currentColor"/>',
     "arm": (
         '<path d="M4 20h7M7.5 20v-4M7.5 16 6 9.5 13 5l5.5 4.5-2 3.5"/><circle cx="7.5" cy="16" r="1.6"/>'

@@ -23,6 +23,8 @@ _OUTCOMES = ("success", "failure", "unknown")
 
 _JSON = ("camera_fingerprints", "policy_files", "extra")
 _TIMES = ("monotonic_ns", "wall_ns", "lateness_ns", "inference_ns")
+_IMAGE_COLUMNS = {"image_bytes": "u4", "image_seq": "u4", "image_monotonic_ns": "i8", "image_wall_ns": "i8"}
+_MARKS = ("held", "intervention")
 
 
 class FileError(Exception):
@@ -102,27 +104,43 @@ class Recording:
 
 def recording(path: Path) -> Recording:
     """The numbers of a file that `inspect` accepts, which it does first; raises as that does."""
-    facts = inspect(path)
+    return numbers(*contents(path))
+
+
+def numbers(facts: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> Recording:
+    """What analysis and exports count with, of what `contents` found."""
     said = facts["attributes"]
+    cameras = {
+        camera: Camera(facts["image_index"][camera], columns[f"observations/image_bytes/{camera}"].astype(np.int64))
+        for camera in said["cameras"]
+    }
+    return Recording(
+        fps=said["fps"],
+        frames_dropped=said["frames_dropped"],
+        joints=said["joint_names"],
+        units=said["joint_units"],
+        monotonic_ns=columns["time/monotonic_ns"],
+        qpos=columns["observations/qpos"].astype(np.float64),
+        action=columns["action"].astype(np.float64),
+        requested=columns["action_requested"].astype(np.float64),
+        cameras=cameras,
+    )
+
+
+def contents(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """What `inspect` says, and by its path each dataset with a row or number a tick, the pictures' own left out.
+
+    Raises as `inspect` does. Files of the first agents have no `held` and `intervention`.
+    """
+    facts = inspect(path)
+    ticks, cameras = facts["attributes"]["frames"], facts["attributes"]["cameras"]
     with h5py.File(path, "r", locking=False) as file:
-        cameras = {
-            camera: Camera(facts["image_index"][camera], file[f"observations/image_bytes/{camera}"][:].astype(np.int64))
-            for camera in said["cameras"]
-        }
-        qpos, action, requested = (
-            file[name][:].astype(np.float64) for name in ("observations/qpos", "action", "action_requested")
-        )
-        return Recording(
-            fps=said["fps"],
-            frames_dropped=said["frames_dropped"],
-            joints=said["joint_names"],
-            units=said["joint_units"],
-            monotonic_ns=file["time/monotonic_ns"][:],
-            qpos=qpos,
-            action=action,
-            requested=requested,
-            cameras=cameras,
-        )
+        marks = [name for name in _MARKS if _node(file, name) is not None]
+        for name in marks:
+            _dataset(file, name, "u1", (ticks,))
+        names = ["observations/qpos", "action", "action_requested", *(f"time/{name}" for name in _TIMES), *marks]
+        names += [f"observations/{column}/{camera}" for column in _IMAGE_COLUMNS for camera in cameras]
+        return facts, {name: file[name][:] for name in names}
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
@@ -191,9 +209,8 @@ def _check_images(file: h5py.File, path: Path, camera: str, ticks: int) -> dict[
         raise FileError("cameras", f"{camera!r} is not a camera's name")
     name = f"observations/images/{camera}"
     images = _dataset(file, name, "u1", (ticks, None))
-    lengths = _dataset(file, f"observations/image_bytes/{camera}", "u4", (ticks,))
-    for column, kind in (("image_seq", "u4"), ("image_monotonic_ns", "i8"), ("image_wall_ns", "i8")):
-        _dataset(file, f"observations/{column}/{camera}", kind, (ticks,))
+    found = {c: _dataset(file, f"observations/{c}/{camera}", kind, (ticks,)) for c, kind in _IMAGE_COLUMNS.items()}
+    lengths = found["image_bytes"]
     stride = images.shape[1]
     place = {"offset": images.id.get_offset(), "stride": stride, "bytes_offset": lengths.id.get_offset()}
     raw = np.memmap(path, np.uint8, "r")
@@ -216,12 +233,10 @@ def _check_jpegs(rows: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64], name
 
 
 def _dataset(file: h5py.File, name: str, kind: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
-    """A dataset of this file's own bytes, in one piece: links out of it could show other files of this machine."""
-    node: Any = file
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise FileError(name, "is missing")
-        node = node[part]
+    """A dataset of this file's own bytes, in one piece."""
+    node = _node(file, name)
+    if node is None:
+        raise FileError(name, "is missing")
     if not isinstance(node, h5py.Dataset):
         raise FileError(name, "is not a dataset")
     properties = node.id.get_create_plist()
@@ -236,6 +251,16 @@ def _dataset(file: h5py.File, name: str, kind: str, shape: tuple[int | None, ...
     end = (offset or 0) + node.size * node.dtype.itemsize
     if (offset is None and node.size) or end > Path(file.filename).stat().st_size:
         raise FileError(name, "lies outside the file")
+    return node
+
+
+def _node(file: h5py.File, name: str) -> Any:
+    """None when it is missing; a link out of the file counts as that: it could show other files of this machine."""
+    node: Any = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            return None
+        node = node[part]
     return node
 
 

@@ -151,7 +151,7 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
     if not 0 <= index < episode.frames:
         raise NotFound(f"episode {episode.id} has frames 0 to {episode.frames - 1}, not {index}")
     at = place["bytes_offset"] + IMAGE_LENGTH_BYTES * index
-    with _its_file(episode):
+    with its_file(episode):
         length = int.from_bytes(await blobs.read(episode.sha256, at, IMAGE_LENGTH_BYTES), "little")
         if length == 0:
             raise NotFound(f"{camera} had no picture yet at frame {index} of episode {episode.id}")
@@ -160,20 +160,21 @@ async def frame(blobs: BlobStore, episode: Episode, camera: str, index: int) -> 
 
 async def signals(services: Services, episode: Episode) -> bytes:
     """The episode's numbers by column, JSON (see schemas.Signals)."""
-    with _its_file(episode):
+    with its_file(episode):
         async with services.blobs.local(episode.sha256) as path:
             return await validation.signals(services.reader, path, services.settings.validation_timeout_s)
 
 
 async def require_file(blobs: BlobStore, episode: Episode) -> None:
     """NotFound when the episode's file is lost."""
-    with _its_file(episode):
+    with its_file(episode):
         if await blobs.size(episode.sha256) is None:
             raise FileNotFoundError(episode.sha256)
 
 
 @contextmanager
-def _its_file(episode: Episode) -> Iterator[None]:
+def its_file(episode: Episode) -> Iterator[None]:
+    """Makes FileNotFoundError NotFound: the episode's file is lost."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,0 +1,36 @@
+"""Makes one export: `python -m lefleet_server.exports.process FORMAT FILE OUTPUT` prints JSON: {} or {"error"}.
+
+A process of its own, confined before it opens the file (lefleet_server.episodes.limits): it may write, as much as an
+export may have, and reach no network and start no program. Only the library of the format asked for is loaded.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from lefleet_server.episodes import reader
+from lefleet_server.episodes.limits import confine
+from lefleet_server.exports import Format, most_bytes
+from lefleet_server.exports.recorded import Recorded
+
+_WRITERS = {Format.RRD: "lefleet_server.exports.rerun_file", Format.MCAP: "lefleet_server.exports.mcap_file"}
+
+
+def _main(kind: str, path: Path, output: Path) -> int:
+    writer: Any = importlib.import_module(_WRITERS[Format(kind)])
+    confine(path, most_bytes(path.stat().st_size))
+    try:
+        writer.write(Recorded.read(path), output)
+        found = {}
+    except reader.FileError as error:
+        found = {"error": str(error)}
+    except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
+        found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
+    json.dump(found, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
