@@ -25,10 +25,11 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[*steps, last]))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    for chatty in ("httpx", "httpcore", "asyncio", "alembic"):
+    # SQLAlchemy's engine tells every statement with its values, and the rows that it found.
+    for chatty in ("httpx", "httpcore", "asyncio", "alembic", "sqlalchemy.engine"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Their debug lines are a live connection's headers with the cookie, and the rows that a query found.
-    for secretive in ("uvicorn", "websockets", "sqlalchemy.engine"):
+    # Their debug lines are a live connection's headers with the cookie.
+    for secretive in ("uvicorn", "websockets"):
         logging.getLogger(secretive).setLevel(max(logging.INFO, logging.getLogger().level))
 
 

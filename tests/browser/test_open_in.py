@@ -16,6 +16,7 @@ async def test_the_menu_opens_and_gives_the_file(fleet, look, kind):
     await viewer.page.click("text=Open in…")
     assert await menu.is_visible()
     assert "Foxglove (.mcap)" in await menu.inner_text()
+    await viewer.shot("episode-open-in")
     async with viewer.page.expect_download(timeout=60_000) as coming:
         await menu.locator(f"a[href$='.{kind}']").click()
     download = await coming.value

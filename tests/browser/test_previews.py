@@ -9,6 +9,7 @@ from functools import partial
 import drawn_episode
 import pytest
 from drawn_episode import Drawing
+from sqlalchemy import text
 
 from lefleet_server.deletion import holds, service
 
@@ -39,26 +40,16 @@ def made(serve, tmp_path_factory, wait_for_previews):
 
 
 @pytest.fixture(scope="module")
-def wait_for_previews(postgres):
+def wait_for_previews():
     """Runs a worker until the episode has them."""
-    import asyncpg
-
-    async def count(server, episode_id):
-        connection = await asyncpg.connect(server.settings["database_url"])
-        try:
-            query = "SELECT count(*) FROM episode_previews WHERE episode_id = $1 AND sha256 IS NOT NULL"
-            return await connection.fetchval(query, episode_id)
-        finally:
-            await connection.close()
 
     def wait(server, episode_id):
-        from conftest import on_a_thread
-
-        command = [sys.executable, "-m", "lefleet_server", "worker", "--config", str(server.config)]
-        worker = subprocess.Popen(command)
+        made = "SELECT count(*) FROM episode_previews WHERE episode_id = :id AND sha256 IS NOT NULL"
+        asked = text(made).bindparams(id=episode_id)
+        worker = subprocess.Popen([sys.executable, "-m", "lefleet_server", "worker", "--config", str(server.config)])
         try:
             deadline = time.monotonic() + 120
-            while on_a_thread(count(server, episode_id)) < 6:
+            while server.do(lambda session: session.scalar(asked)) < 6:
                 assert worker.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
         finally:

@@ -160,7 +160,7 @@ def make_side(robot_side, stand_in) -> Callable:
     """A robot that is enrolled at the stand-in."""
 
     def make(**courier: object):
-        side = robot_side(stand_in.url, **{"retry_max_s": 0.05, "timeout_s": 5} | courier)
+        side = robot_side(stand_in.url, **{"retry_max_s": 0.05, "timeout_s": 5, "renew_credential_s": None} | courier)
         side.settings.state_dir.mkdir(exist_ok=True)
         credential.write(side.settings.state_dir, Credential("robot-1", stand_in.url, "lfr_secret"))
         return side

@@ -31,20 +31,22 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    # Locks on tables that are written all the time: taken at once or not at all.
-    op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("SET LOCAL statement_timeout = '60s'")
-    op.execute("ALTER TABLE episodes ADD COLUMN IF NOT EXISTS quarantined boolean NOT NULL DEFAULT false")
-    op.execute(
-        """
-        ALTER TABLE episodes SET (
-            autovacuum_vacuum_insert_scale_factor = 0,
-            autovacuum_vacuum_insert_threshold = 50000,
-            autovacuum_analyze_scale_factor = 0.01
+    # One locked table at a time, each lock taken soon or not at all: the release before writes to these tables, and its
+    # transactions hold one while they wait for another.
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = '5s'")
+        op.execute("SET statement_timeout = '60s'")
+        op.execute("ALTER TABLE episodes ADD COLUMN IF NOT EXISTS quarantined boolean NOT NULL DEFAULT false")
+        op.execute(
+            """
+            ALTER TABLE episodes SET (
+                autovacuum_vacuum_insert_scale_factor = 0,
+                autovacuum_vacuum_insert_threshold = 50000,
+                autovacuum_analyze_scale_factor = 0.01
+            )
+            """
         )
-        """
-    )
-    _copy_quarantine()
+        _copy_quarantine()
     _sets()
     with op.get_context().autocommit_block():
         # An index that is built concurrently waits for every transaction that is older; nobody waits for it.
