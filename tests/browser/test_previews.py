@@ -71,9 +71,10 @@ async def viewer(made, look):
 
 
 async def seen(viewer) -> dict:
-    """Of one moment: the tick that the plots show, and each video's time and number."""
+    """Of one screen frame, after the player's turn: the tick that the plots show, each video's time and number."""
     return await viewer.page.evaluate(
-        f"""() => {{
+        f"""async () => {{
+            await new Promise(requestAnimationFrame);
             const player = document.querySelector("lf-player");
             const number = {SQUARES};
             const videos = [...player.querySelectorAll("video")];
