@@ -19,6 +19,9 @@ ENV_PREFIX = "LEFLEET_SERVER_"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 """Names the settings file for the command line; no setting itself."""
 
+_SECRET = {"database_url", "database_replica_url", "store_url", "oidc_client_secret", "settings"}
+"""An address may hold a password, and whole-model errors (`settings`) would print it."""
+
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
 
 
@@ -51,6 +54,9 @@ class Settings(OidcSettings, BaseSettings):
     )
     database_password_file: Path | None = Field(
         None, description="File with the password for database_url, which then holds none."
+    )
+    database_replica_url: SecretStr | None = Field(
+        None, description="The same for a streaming replica, which then answers long readings; goes with database_url."
     )
     postgres_dir: Path | None = Field(
         None, description="Folder of the embedded PostgreSQL that `lefleet-server postgres` runs."
@@ -192,11 +198,13 @@ class Settings(OidcSettings, BaseSettings):
     def _one_database(self) -> Self:
         if self.database_url is not None and self.postgres_dir is not None:
             raise ValueError("set database_url or postgres_dir, not both")
-        if self.database_password_file is not None:
-            if self.database_url is None:
-                raise ValueError("database_password_file goes with database_url; set that too")
-            if urlsplit(self.database_url.get_secret_value()).password is not None:
-                raise ValueError("database_url holds a password and so does database_password_file; keep the file's")
+        for name in ("database_password_file", "database_replica_url"):
+            if getattr(self, name) is not None and self.database_url is None:
+                raise ValueError(f"{name} goes with database_url; set that too")
+        for name in ("database_url", "database_replica_url"):
+            url: SecretStr | None = getattr(self, name)
+            if url and self.database_password_file and urlsplit(url.get_secret_value()).password is not None:
+                raise ValueError(f"{name} holds a password and so does database_password_file; keep the file's")
         return self
 
     @model_validator(mode="after")
@@ -293,6 +301,5 @@ def _line(error: Mapping[str, Any]) -> str:
         return f"{name}: no such setting; remove it"
     if error["type"] == "missing":
         return f"{name}: must be set"
-    # An address may hold a password, and whole-model errors would print it.
-    value = "" if name in {"database_url", "store_url", "oidc_client_secret", "settings"} else f" {error['input']!r}:"
+    value = "" if name in _SECRET else f" {error['input']!r}:"
     return f"{name}:{value} {error['msg']}"

@@ -2,21 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import DateTime, Executable, MetaData, event
+from pydantic import SecretStr
+from sqlalchemy import DateTime, Executable, MetaData, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from lefleet_server import cluster
 from lefleet_server.config import Settings
+from lefleet_server.replica import Replica
 from lefleet_server.secret import read_secret
 
 type Json = dict[str, Any]
@@ -50,19 +52,11 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect,
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=settings.database_pool_size,
-            max_overflow=0,
-            pool_timeout=10,
-            # Errors are logged with their statement; its values may be passwords' hashes and people's notes.
-            hide_parameters=True,
-        )
-        event.listen(self.engine.sync_engine, "checkin", _note_use)
-        event.listen(self.engine.sync_engine, "checkout", _require_alive)
+        self.engine = _engine(settings, self._connect)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._replica: Replica | None = None
+        if settings.database_replica_url is not None:
+            self._replica = Replica(_engine(settings, self._connect_replica))
 
     def session(self) -> AsyncSession:
         """A session to be used as `async with db.session() as session`; commit is explicit."""
@@ -73,6 +67,15 @@ class Database:
         """A session that commits at the end of the block, or rolls back when it raises."""
         async with self._sessions() as session, session.begin():
             yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for reading much: on the replica, if there is one that has all that is committed by now."""
+        async with AsyncExitStack() as stack:
+            session: AsyncSession | None = None
+            if self._replica is not None:
+                session = await self._replica.enter(stack, self._flushed)
+            yield session if session is not None else await stack.enter_async_context(self._sessions())
 
     async def at_once(self, statement: Executable, values: Json) -> Sequence[Any]:
         """One statement, committed by itself, so that it takes one answer of the database and not three; its rows."""
@@ -86,6 +89,8 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._replica is not None:
+            await self._replica.close()
 
     async def wait(self, *, maintenance: bool = False) -> None:
         """Returns once the database answers; DatabaseDownError after `database_wait_s`.
@@ -113,6 +118,33 @@ class Database:
     async def _connect(self) -> Any:
         return await asyncpg.connect(**connection_arguments(self._settings), timeout=10)
 
+    async def _connect_replica(self) -> Any:
+        return await asyncpg.connect(**replica_arguments(self._settings), timeout=_REPLICA_CONNECT_S)
+
+    async def _flushed(self) -> int:
+        """How far the primary's log is on its disk: all that is committed is in it."""
+        async with self._sessions() as session:
+            return int((await session.execute(text("SELECT pg_current_wal_flush_lsn()"))).scalar_one())
+
+
+def _engine(settings: Settings, connect: Callable[[], Awaitable[Any]]) -> AsyncEngine:
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        # Errors are logged with their statement; its values may be passwords' hashes and people's notes.
+        hide_parameters=True,
+    )
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", _require_alive)
+    return engine
+
+
+_REPLICA_CONNECT_S = 2.0
+"""The primary is there: nobody waits long for the other one."""
 
 _PING_AFTER_S = 1.0
 
@@ -147,10 +179,21 @@ def connection_arguments(settings: Settings, database: str | None = None) -> Jso
     """Keyword arguments for asyncpg.connect; reads places and passwords that lie in files each time."""
     override: Json = {"database": database} if database else {}
     if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        if settings.database_password_file is not None:
-            override["password"] = read_secret(settings.database_password_file)
-        return {"dsn": url.replace("postgresql+asyncpg://", "postgresql://", 1)} | override
+        return _by_url(settings, settings.database_url) | override
     if settings.postgres_dir is not None:
         return cluster.read(settings.postgres_dir).connection_arguments() | override
     raise DatabaseDownError("database: set database_url or postgres_dir in the settings file")
+
+
+def replica_arguments(settings: Settings) -> Json:
+    """The same for the replica, which has the primary's accounts and passwords."""
+    if settings.database_replica_url is None:
+        raise DatabaseDownError("database: set database_replica_url in the settings file")
+    return _by_url(settings, settings.database_replica_url)
+
+
+def _by_url(settings: Settings, url: SecretStr) -> Json:
+    arguments = {"dsn": url.get_secret_value().replace("postgresql+asyncpg://", "postgresql://", 1)}
+    if settings.database_password_file is not None:
+        arguments["password"] = read_secret(settings.database_password_file)
+    return arguments

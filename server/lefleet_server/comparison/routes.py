@@ -22,5 +22,5 @@ async def compare(
     baseline: Annotated[Line | None, Query(description="A group's key; else the one with most episodes.")] = None,
 ) -> ComparisonOut:
     """How often policies or releases succeed, over the episodes of a filter, and what can be said about it."""
-    async with services.db.session() as session:
+    async with services.db.reading() as session:
         return ComparisonOut.of(await service.comparison(session, which.filter(), by, baseline))

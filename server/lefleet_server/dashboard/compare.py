@@ -48,7 +48,7 @@ class Compare:
 
     async def refresh(self) -> None:
         which = self._filters.which(utc_now())
-        async with self._services.db.session() as session:
+        async with self._services.db.reading() as session:
             try:
                 found = await service.comparison(session, which, self._by, self._baseline)
             except NotFound:

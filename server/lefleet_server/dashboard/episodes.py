@@ -67,7 +67,7 @@ class Episodes:
         self._pager = box("lf-pager")
 
     async def refresh(self) -> None:
-        async with self._services.db.session() as session:
+        async with self._services.db.reading() as session:
             page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
             found = await analyses.of_episodes(session, [row.id for row in page.rows])
             made = await previews.of_episodes(session, [row.id for row in page.rows])

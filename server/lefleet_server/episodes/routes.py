@@ -72,7 +72,7 @@ async def list_episodes(
     cursor: Annotated[str | None, Query(max_length=300)] = None,
 ) -> EpisodePage:
     """Episodes, newest first."""
-    async with services.db.session() as session:
+    async with services.db.reading() as session:
         page = await service.list_episodes(session, which.filter(), limit, cursor)
     return EpisodePage(items=[EpisodeOut.model_validate(e) for e in page.items], next_cursor=page.next_cursor)
 

@@ -93,7 +93,7 @@ class Usage:
 
 async def usage(services: Services) -> Usage:
     """Counts anew, in one pass over the episodes; a database error when that takes more than 20 seconds."""
-    async with services.db.session() as session:
+    async with services.db.reading() as session:
         await session.execute(text(f"SET LOCAL statement_timeout = '{_COUNTING_MAX}'"))
         bad = select(func.count()).where(EpisodeAnalysis.state == "quarantined")
         robots = await _robots(session)
