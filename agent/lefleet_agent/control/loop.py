@@ -107,9 +107,11 @@ class ControlLoop:
             if done(step.frame.observation, step.stale or step.planned.why):
                 return True
 
-    def move(self, target: Action, speed_per_s: float, limit_s: float) -> bool:
-        """Lead the arm to `target` slowly, without a policy; False when it was not reached, for an emergency stop
-        or for the limit. Raises RobotError, UnsafeActionError."""
+    def move(
+        self, target: Action, speed_per_s: float, limit_s: float, done: Callable[[Observation], bool] = lambda _: False
+    ) -> bool:
+        """Lead the arm to `target` slowly, without a policy; False when it was not reached, for an emergency stop,
+        for the limit or because of `done`, asked at each tick. Raises RobotError, UnsafeActionError."""
         names = self._robot.info.joint_names
         slow = Limits(
             self._limits.low,
@@ -120,7 +122,7 @@ class ControlLoop:
         schedule = Schedule(self._clock, self._pace.hz)
         for _ in range(round(limit_s * self._pace.hz)):
             schedule.wait()
-            if self._wishes.emergency():
+            if self._wishes.emergency() or done(self._robot.observe()):
                 return False
             wanted = clamp(target, last, slow, names)
             sent = self._robot.send(wanted)

@@ -10,8 +10,7 @@ from lefleet_agent.episode import Action, Observation
 from lefleet_agent.robot import RobotError
 
 type Tell = Callable[[Observation, str], bool]
-"""Called after each tick that a person leads, with what the arm holds still for; True ends the reset, without an
-episode."""
+"""Called at each tick on the way, with what the arm holds still for; True ends the reset, without an episode."""
 
 
 class Reset(Protocol):
@@ -45,10 +44,16 @@ class PoseReset:
         self._limit_s = limit_s
 
     def run(self, tell: Tell) -> bool:
-        del tell
-        if self._loop.move(self._pose, self._speed_per_s, self._limit_s):
+        ended = False
+
+        def done(seen: Observation) -> bool:
+            nonlocal ended
+            ended = tell(seen, "")
+            return ended
+
+        if self._loop.move(self._pose, self._speed_per_s, self._limit_s, done):
             return True
-        if self._operator.emergency():
+        if ended or self._operator.emergency():
             return False
         raise RobotError(
             f"the arm did not come to reset_pose within {self._limit_s:g} s (safety.park_limit_s); is something in its "

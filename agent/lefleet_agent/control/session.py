@@ -165,20 +165,26 @@ class Session:
         """Set up the scene and the arm; False when no episode is to begin after all."""
         self._status(RobotState.RESETTING, self._around.reset.waits_for)
         self._robot.reset(seed)
-        return self._around.reset.run(self._while_led)
+        return self._around.reset.run(self._on_the_way)
 
-    def _while_led(self, seen: Observation, why: str) -> bool:
-        """Signs of life while a person leads the arm to the start; True when something else is wanted."""
+    def _on_the_way(self, seen: Observation, why: str) -> bool:
+        """Signs of life while the arm is led to the start; True when something else is wanted."""
+        if not self._see(seen):
+            return False
+        waits_for = self._around.reset.waits_for
+        if (detail := f"holds still: {why}; then it {waits_for}" if why else waits_for) != self._detail:
+            self._status(RobotState.RESETTING, detail)
+        return self._stop.is_set() or self._wanted_to_rest()
+
+    def _see(self, seen: Observation) -> bool:
+        """Keeps what is seen while the arm moves and nobody records; True now and then, when it is shown too."""
         if self._moments:
             self._moments.see(seen)
         if time.monotonic() - self._told_s < PREVIEW_S:
             return False
         self._told_s = time.monotonic()
         self._recorder.preview(seen.images)
-        waits_for = self._around.reset.waits_for
-        if (detail := f"holds still: {why}; then it {waits_for}" if why else waits_for) != self._detail:
-            self._status(RobotState.RESETTING, detail)
-        return self._stop.is_set() or self._wanted_to_rest()
+        return True
 
     def _count(self, ended: Ended) -> None:
         if self._left is not None and not ended.interrupted:
@@ -215,8 +221,13 @@ class Session:
         self._status(RobotState.PARKING)
         safety = self._settings.safety
         limit_s = min(safety.park_limit_s, PARK_AT_STOP_S) if self._stop.is_set() else safety.park_limit_s
+
+        def see(seen: Observation) -> bool:
+            self._see(seen)
+            return False
+
         try:
-            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, limit_s):
+            if not self._loop.move(self._around.park_pose, safety.park_speed_per_s, limit_s, see):
                 log.warning("the arm did not reach its park pose", limit_s=limit_s)
         except (RobotError, UnsafeActionError) as error:
             log.error("the arm stays where it is", error=str(error))
