@@ -286,7 +286,8 @@ def test_a_target_that_cannot_go_out_is_withdrawn_and_not_recorded_as_sent():
     thread = ArmThread(driver, ("base",), 200, 0.5, ArmHealth({}, {}, 0, 0, 0))
     thread.start()
     first, second = np.array([1], np.float32), np.array([2], np.float32)
-    assert thread.send(first) == first
+    # On a busy machine the thread may come too late for a target, which then counts as withdrawn.
+    assert any(thread.send(first) == first for _ in range(100))
     driver.stuck.set()
     time.sleep(0.05)
     start = time.monotonic()
