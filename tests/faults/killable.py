@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +28,13 @@ class Program:
         self.words, self.config, self.log, self._ready = words, config, log, ready
         self.kind = words[0]
         self.process: subprocess.Popen[bytes] | None = None
-        self.ended_alone = 0
-        """How often it ended without having been told to, and was started again by revive()."""
+        self.worked = False
+        """Whether it was seen to be ready since its last start."""
+        self.ended: Counter[str] = Counter()
+        """How often it ended by itself: `at work`, or `at its start`, which it may where the database is away then."""
 
     def start(self) -> None:
+        self.worked = False
         command = [sys.executable, "-m", "lefleet_server", *self.words, "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -43,14 +47,16 @@ class Program:
             if time.monotonic() > until_s:
                 raise TimeoutError(f"{self.words}: not ready within {START_S:g} s\n{self.log.read_text()[-3000:]}")
             time.sleep(0.1)
+        self.worked = True
 
     def revive(self) -> None:
         """What systemd and Docker do."""
         assert self.process
         if self.process.poll() is not None:
-            self.ended_alone += 1
+            self.ended["at work" if self.worked else "at its start"] += 1
             time.sleep(0.5)
             self.start()
+        self.worked = self.worked or self._ready()
 
     def kill(self) -> None:
         assert self.process
