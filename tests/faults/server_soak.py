@@ -32,12 +32,10 @@ from small_episodes import write_episode
 from lefleet_agent.spooled import SpooledEpisode
 
 ROBOTS = 4
-UPLOADS_OF_A_KILL = 16
 A_FILMED_ONE_OF = 10
 MOMENT_S = 1.5
 """A kill comes within so much after its episodes were handed over: about as long as they take."""
 SETTLE_S = 1800.0
-
 
 type Tell = Callable[[int, str], None]
 """Hears how many uploads have begun, and what happens now."""
@@ -122,13 +120,16 @@ class House:
         return config
 
 
-def soak(uploads: int, folder: Path, seed: int, tell: Tell = lambda *_: None) -> dict[str, Any]:
-    """`folder` may be read by everyone: PostgreSQL may run as a user of its own. Returns what was seen."""
+def soak(uploads: int, folder: Path, seed: int, every: int, tell: Tell = lambda *_: None) -> dict[str, Any]:
+    """A kill after `every` uploads. Returns what was seen.
+
+    `folder` must be open to everyone: PostgreSQL may run as a user of its own.
+    """
     house = House(folder)
     with house.running(), house.admin() as admin:
         robots = [house.robot(admin, f"robot-{number}") for number in range(ROBOTS)]
         began_s = time.monotonic()
-        kills = upload_under_kills(house, robots, uploads, seed, tell)
+        kills = upload_under_kills(house, robots, uploads, seed, every, tell)
         took_s = time.monotonic() - began_s
         for program in house.all:
             program.wait_ready()
@@ -143,8 +144,10 @@ def soak(uploads: int, folder: Path, seed: int, tell: Tell = lambda *_: None) ->
     return {"seconds": round(took_s), "kills": dict(kills), "ended by themselves": alone, **seen}
 
 
-def upload_under_kills(house: House, robots: list[Robot], uploads: int, seed: int, tell: Tell) -> Counter[str]:
-    """Hands episodes to the robots by dozens and kills a program at a random moment after each; how often which."""
+def upload_under_kills(
+    house: House, robots: list[Robot], uploads: int, seed: int, every: int, tell: Tell
+) -> Counter[str]:
+    """Hands out episodes, `every` so many kills a program at a random moment; how often which."""
     chance, noise = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - moments, not secrets
     threads = [threading.Thread(target=robot.run, name=robot.robot_id, daemon=True) for robot in robots]
     for thread in threads:
@@ -152,14 +155,14 @@ def upload_under_kills(house: House, robots: list[Robot], uploads: int, seed: in
 
     def few_wait() -> bool:
         house.revive()
-        return sum(robot.spool.stats().waiting_episodes for robot in robots) <= 2 * UPLOADS_OF_A_KILL
+        return sum(robot.spool.stats().waiting_episodes for robot in robots) <= every + len(robots)
 
     kills: Counter[str] = Counter()
     turns: list[str] = []
     for number in range(uploads):
         robot = robots[number % len(robots)]
         robot.add(write_episode(robot.spool.folder, robot.robot_id, noise, camera=number % A_FILMED_ONE_OF == 0))
-        if number % UPLOADS_OF_A_KILL == UPLOADS_OF_A_KILL - 1:
+        if number % every == every - 1:
             # Kills that follow faster than programs start would find nobody at work, and uploads without kills later.
             wait_for(few_wait, SETTLE_S, "robots go on after a kill")
             if not turns:
@@ -249,6 +252,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--uploads", type=int, default=150)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--every", type=int, default=16, help="uploads from one kill to the next")
     options.add_argument("--json", type=Path, help="write what was seen here")
     given = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -260,7 +264,7 @@ def main() -> None:
         def tell(begun: int, words: str) -> None:
             progress.update(task, completed=begun, description=words)
 
-        seen = soak(given.uploads, Path(folder), given.seed, tell)
+        seen = soak(given.uploads, Path(folder), given.seed, given.every, tell)
     print(json.dumps(seen, indent=1))
     if given.json:
         given.json.write_text(json.dumps(seen, indent=1) + "\n")
