@@ -11,7 +11,7 @@ import asyncpg  # type: ignore[import-untyped]
 from pydantic import SecretStr
 from sqlalchemy import DateTime, Executable, MetaData, event, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -173,6 +173,19 @@ UNREACHABLE = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNo
 
 FAILURES = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseDownError)
 """Whatever a session may raise, those from before it has a connection included, which SQLAlchemy does not wrap."""
+
+
+def why_not(error: Exception) -> str:
+    """What a person reads of one of FAILURES: how the database is, and the remedy where it is not to wait."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return _STATES.get(getattr(cause, "sqlstate", None) or "", "does not answer")
+
+
+_STATES = {
+    asyncpg.TooManyConnectionsError.sqlstate: "has no connection left; end other clients, lower database_pool_size, or "
+    "raise PostgreSQL's max_connections",
+    asyncpg.CannotConnectNowError.sqlstate: "is starting or stopping",
+}
 
 
 def connection_arguments(settings: Settings, database: str | None = None) -> Json:

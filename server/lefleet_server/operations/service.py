@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import schema
+from lefleet_server.db import why_not
 from lefleet_server.jobs import queue
 from lefleet_server.robots.service import list_robots
 from lefleet_server.services import Services
@@ -49,5 +50,5 @@ async def _database(services: Services) -> str:
         await schema.require_current(services.db.engine)
     except (schema.SchemaError, SQLAlchemyError, OSError) as error:
         log.warning("not ready", database=str(error)[:300])
-        return str(error) if isinstance(error, schema.SchemaError) else "does not answer"
+        return str(error) if isinstance(error, schema.SchemaError) else why_not(error)
     return "ok"
