@@ -1,0 +1,208 @@
+"""Role server with an object store, and its workers' metrics: what it refuses, and what it writes for the containers.
+
+Without Docker: the role's own checks and templates, run on this machine; what they write, read by the server itself.
+"""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lefleet_server.config import Settings, load
+from lefleet_server.store_settings import read_credentials
+
+REPO = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+S3 = {
+    "server_store_url": "s3://lefleet/episodes",
+    "server_store_endpoint": "https://s3.example.org",
+    "server_store_region": "eu-central-1",
+    "server_store_credentials": {"access_key_id": "the-key", "secret_access_key": "of: the #vault"},
+}
+CHECK = """
+- name: Check
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Check what was asked for
+      ansible.builtin.include_role: {name: server, tasks_from: preflight}
+"""
+WRITE = """
+- name: Write
+  hosts: all
+  gather_facts: false
+  vars:
+    role_path: "{{ role_folder }}"
+    __server_image_refs: {server: a, postgres: b, caddy: c, registry: d}
+  tasks:
+    - name: Learn the role's variables
+      ansible.builtin.include_role: {name: server, tasks_from: preflight, public: true}
+    - name: Write a template
+      ansible.builtin.template:
+        src: "{{ role_folder }}/templates/{{ item }}.j2"
+        dest: "{{ made }}/{{ item }}"
+        mode: "0644"
+      loop: [container.yml, env]
+    - name: Write what has no template
+      ansible.builtin.copy: {content: "{{ item.value }}", dest: "{{ made }}/{{ item.name }}", mode: "0644"}
+      loop:
+        - {name: backup.json, value: "{{ __server_backup | to_nice_json }}"}
+        - {name: workers.json, value: "{{ __server_worker_targets | to_nice_json }}"}
+"""
+KEEP = """
+- name: Keep
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Have the secrets
+      ansible.builtin.include_role: {name: server, tasks_from: secrets}
+      vars:
+        __server_secrets_dir: "{{ made }}"
+        __server_before: {stat: {exists: true}}
+"""
+
+
+def play(folder: Path, text: str, variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "server_runtime": "container"}
+    here |= {"made": str(folder), "role_folder": str(REPO / "roles" / "server")}
+    inventory = {"all": {"hosts": {"fleet-server": here | variables}}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (folder / "play.yml").write_text(text)
+    return subprocess.run(
+        [BIN / "ansible-playbook", "-i", folder / "hosts.yml", folder / "play.yml"],
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(REPO / "ansible" / "ansible.cfg"),
+            "ANSIBLE_ROLES_PATH": str(REPO / "roles"),
+            "ANSIBLE_STRATEGY": "linear",
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def written(folder: Path, variables: dict[str, Any]) -> dict[str, str]:
+    """The `.env` for compose, with the other files beside it in the folder."""
+    done = play(folder, WRITE, variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = (folder / "env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line[:1] not in ("#", ""))
+
+
+def settings(folder: Path) -> Settings:
+    """What the server makes of the file that it gets; the secrets in places that a test may have."""
+    text = (folder / "container.yml").read_text()
+    (folder / "secrets").mkdir()
+    for name in ("database_password", "metrics_token"):
+        (folder / "secrets" / name).write_text("secret\n")
+    (folder / "secrets" / "store_credentials").write_text(yaml.safe_dump(S3["server_store_credentials"]))
+    (folder / "server.yml").write_text(text.replace("/run/secrets", str(folder / "secrets")))
+    return load(folder / "server.yml", {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"server_store_url": "file:///mnt/big"}, "server_store_url must look like s3://bucket/prefix"),
+        (
+            {"server_store_url": "s3://key:secret@lefleet"},
+            "without credentials: those go into server_store_credentials",
+        ),
+        ({"server_store_url": ""}, "server_store_endpoint, server_store_region, server_store_credentials set, but no"),
+        (
+            {"server_store_endpoint": "s3.example.org"},
+            "server_store_endpoint=s3.example.org must be http:// or https://",
+        ),
+        ({"server_store_url": "gs://lefleet"}, "server_store_region=eu-central-1 goes with s3://; leave it empty"),
+        ({"server_store_url": "az://lefleet"}, "server_store_credentials lacks account_name, which az:// needs"),
+        (
+            {"server_store_credentials": {"access_key_id": "the-key"}},
+            "server_store_credentials lacks secret_access_key, which s3:// needs; add it in the vault",
+        ),
+        (
+            {"server_store_credentials": {"access_key_id": "the-key", "secret_access_key": {"of": "the-vault"}}},
+            "server_store_credentials: secret_access_key must be text and not empty",
+        ),
+        ({"server_settings": {"downloads_by": "proxy"}}, "downloads_by=proxy goes with a folder"),
+        ({"server_settings": {"store_url": "s3://lefleet"}}, "set server_store_url instead"),
+        ({"server_settings": {"store_credentials_file": "/x"}}, "set server_store_credentials instead"),
+        ({"server_runtime": "process"}, "server_store_url is for server_runtime=container"),
+        ({"server_workers": 3, "server_worker_metrics_port": 65534}, "must leave room for the ports of 3 workers"),
+        ({"server_workers": 3, "server_worker_metrics_port": 5442}, "meet 5443, 5444, which Caddy has"),
+    ],
+)
+def test_wrong_words_are_refused_with_a_sentence_and_without_a_secret(
+    tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    done = play(tmp_path, CHECK, S3 | wrong)
+    assert done.returncode != 0
+    assert said in " ".join(done.stdout.split())
+    for secret in ("the-key", "the-vault", "of: the #vault", "key:secret"):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_a_server_without_an_object_store_reads_none(tmp_path: Path) -> None:
+    env = written(tmp_path, {})
+    assert env["STORE_CREDENTIALS_FILE"] == "/dev/null"
+    assert json.loads((tmp_path / "backup.json").read_text())["store_url"] == ""
+    read = settings(tmp_path)
+    assert (read.store_url, read.store_credentials_file, read.downloads_by) == (None, None, "proxy")
+
+
+def test_the_server_takes_the_store_as_the_role_writes_it(tmp_path: Path) -> None:
+    env = written(tmp_path, S3)
+    assert env["STORE_CREDENTIALS_FILE"] == "/etc/lefleet/server/secrets/store_credentials"
+    assert json.loads((tmp_path / "backup.json").read_text())["store_url"] == "s3://lefleet/episodes"
+    read = settings(tmp_path)
+    assert (read.store_url, read.store_region) == ("s3://lefleet/episodes", "eu-central-1")
+    assert (read.store_endpoint, read.downloads_by) == ("https://s3.example.org", "server")
+    assert read.store_credentials_file == tmp_path / "secrets" / "store_credentials"
+    for name in ("container.yml", "env", "backup.json"):
+        assert "the-key" not in (tmp_path / name).read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_the_credentials_are_a_file_of_the_servers_user_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "store_credentials"
+    for changed in (True, False):
+        done = play(tmp_path, KEEP, S3)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("changed=0" not in done.stdout) == changed
+        assert "the-key" not in done.stdout
+    found = kept.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o400, 10002, 0)
+    assert read_credentials(kept) == S3["server_store_credentials"]
+    assert play(tmp_path, KEEP, {}).returncode == 0
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(("workers", "ports"), [(1, "18001"), (3, "18001-18003")])
+def test_each_worker_has_a_port_on_which_prometheus_reads_it(tmp_path: Path, workers: int, ports: str) -> None:
+    env = written(tmp_path, {"server_workers": workers})
+    assert env["WORKER_METRICS_PORTS"] == ports
+    (listed,) = json.loads((tmp_path / "workers.json").read_text())
+    assert listed == {
+        "targets": [f"127.0.0.1:{18001 + number}" for number in range(workers)],
+        "labels": {"host": "fleet-server"},
+    }
+    assert settings(tmp_path).worker_metrics_host == "0.0.0.0"  # noqa: S104 - inside its container
+    compose = yaml.safe_load((REPO / "docker" / "compose.server.yml").read_text())
+    assert [port.split(":")[0] for port in compose["services"]["worker"]["ports"]] == ["127.0.0.1"]
+
+
+def test_only_who_needs_the_credentials_has_them_mounted(tmp_path: Path) -> None:
+    services = yaml.safe_load((REPO / "docker" / "compose.server.yml").read_text())["services"]
+    assert {name for name, service in services.items() if "store_credentials" in service.get("secrets", [])} == {
+        "migrate",
+        "api",
+        "worker",
+    }
