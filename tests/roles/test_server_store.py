@@ -90,23 +90,39 @@ def play(folder: Path, text: str, variables: dict[str, Any]) -> subprocess.Compl
     )
 
 
-def written(folder: Path, variables: dict[str, Any]) -> dict[str, str]:
-    """The `.env` for compose, with the other files beside it in the folder."""
-    done = play(folder, WRITE, variables)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (folder / "env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line[:1] not in ("#", ""))
+class Written:
+    """What the role writes for a server with these variables."""
+
+    def __init__(self, folder: Path, variables: dict[str, Any]) -> None:
+        done = play(folder, WRITE, variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (folder / "env").read_text().splitlines()
+        self.env = dict(line.split("=", 1) for line in lines if line[:1] not in ("#", ""))
+        self.backup = json.loads((folder / "backup.json").read_text())
+        self.workers = json.loads((folder / "workers.json").read_text())
+        self.shown = "".join((folder / name).read_text() for name in ("container.yml", "env", "backup.json"))
+        self.secrets = folder / "secrets"
+        self.settings = self._read(folder)
+
+    def _read(self, folder: Path) -> Settings:
+        """What the server makes of the file that it gets; the secrets in a place that a test may have."""
+        self.secrets.mkdir()
+        for name in ("database_password", "metrics_token"):
+            (self.secrets / name).write_text("secret\n")
+        (self.secrets / "store_credentials").write_text(yaml.safe_dump(S3["server_store_credentials"]))
+        text = (folder / "container.yml").read_text()
+        (folder / "server.yml").write_text(text.replace("/run/secrets", str(self.secrets)))
+        return load(folder / "server.yml", {})
 
 
-def settings(folder: Path) -> Settings:
-    """What the server makes of the file that it gets; the secrets in places that a test may have."""
-    text = (folder / "container.yml").read_text()
-    (folder / "secrets").mkdir()
-    for name in ("database_password", "metrics_token"):
-        (folder / "secrets" / name).write_text("secret\n")
-    (folder / "secrets" / "store_credentials").write_text(yaml.safe_dump(S3["server_store_credentials"]))
-    (folder / "server.yml").write_text(text.replace("/run/secrets", str(folder / "secrets")))
-    return load(folder / "server.yml", {})
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(tmp_path_factory.mktemp("plain"), {})
+
+
+@pytest.fixture(scope="module")
+def with_store(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(tmp_path_factory.mktemp("store"), S3 | {"server_workers": 3})
 
 
 @pytest.mark.parametrize(
@@ -150,24 +166,21 @@ def test_wrong_words_are_refused_with_a_sentence_and_without_a_secret(
         assert secret not in done.stdout + done.stderr
 
 
-def test_a_server_without_an_object_store_reads_none(tmp_path: Path) -> None:
-    env = written(tmp_path, {})
-    assert env["STORE_CREDENTIALS_FILE"] == "/dev/null"
-    assert json.loads((tmp_path / "backup.json").read_text())["store_url"] == ""
-    read = settings(tmp_path)
+def test_a_server_without_an_object_store_reads_none(plain: Written) -> None:
+    assert plain.env["STORE_CREDENTIALS_FILE"] == "/dev/null"
+    assert plain.backup["store_url"] == ""
+    read = plain.settings
     assert (read.store_url, read.store_credentials_file, read.downloads_by) == (None, None, "proxy")
 
 
-def test_the_server_takes_the_store_as_the_role_writes_it(tmp_path: Path) -> None:
-    env = written(tmp_path, S3)
-    assert env["STORE_CREDENTIALS_FILE"] == "/etc/lefleet/server/secrets/store_credentials"
-    assert json.loads((tmp_path / "backup.json").read_text())["store_url"] == "s3://lefleet/episodes"
-    read = settings(tmp_path)
+def test_the_server_takes_the_store_as_the_role_writes_it(with_store: Written) -> None:
+    assert with_store.env["STORE_CREDENTIALS_FILE"] == "/etc/lefleet/server/secrets/store_credentials"
+    assert with_store.backup["store_url"] == "s3://lefleet/episodes"
+    read = with_store.settings
     assert (read.store_url, read.store_region) == ("s3://lefleet/episodes", "eu-central-1")
     assert (read.store_endpoint, read.downloads_by) == ("https://s3.example.org", "server")
-    assert read.store_credentials_file == tmp_path / "secrets" / "store_credentials"
-    for name in ("container.yml", "env", "backup.json"):
-        assert "the-key" not in (tmp_path / name).read_text()
+    assert read.store_credentials_file == with_store.secrets / "store_credentials"
+    assert "the-key" not in with_store.shown
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
@@ -185,21 +198,17 @@ def test_the_credentials_are_a_file_of_the_servers_user_alone(tmp_path: Path) ->
     assert not kept.exists()
 
 
-@pytest.mark.parametrize(("workers", "ports"), [(1, "18001"), (3, "18001-18003")])
-def test_each_worker_has_a_port_on_which_prometheus_reads_it(tmp_path: Path, workers: int, ports: str) -> None:
-    env = written(tmp_path, {"server_workers": workers})
-    assert env["WORKER_METRICS_PORTS"] == ports
-    (listed,) = json.loads((tmp_path / "workers.json").read_text())
-    assert listed == {
-        "targets": [f"127.0.0.1:{18001 + number}" for number in range(workers)],
-        "labels": {"host": "fleet-server"},
-    }
-    assert settings(tmp_path).worker_metrics_host == "0.0.0.0"  # noqa: S104 - inside its container
+def test_each_worker_has_a_port_of_this_host_on_which_prometheus_reads_it(plain: Written, with_store: Written) -> None:
+    assert plain.env["WORKER_METRICS_PORTS"] == "18001"
+    assert with_store.env["WORKER_METRICS_PORTS"] == "18001-18003"
+    targets = ["127.0.0.1:18001", "127.0.0.1:18002", "127.0.0.1:18003"]
+    assert with_store.workers == [{"targets": targets, "labels": {"host": "fleet-server"}}]
+    assert plain.settings.worker_metrics_host == "0.0.0.0"  # noqa: S104 - inside its container
     compose = yaml.safe_load((REPO / "docker" / "compose.server.yml").read_text())
     assert [port.split(":")[0] for port in compose["services"]["worker"]["ports"]] == ["127.0.0.1"]
 
 
-def test_only_who_needs_the_credentials_has_them_mounted(tmp_path: Path) -> None:
+def test_only_who_needs_the_credentials_has_them_mounted() -> None:
     services = yaml.safe_load((REPO / "docker" / "compose.server.yml").read_text())["services"]
     assert {name for name, service in services.items() if "store_credentials" in service.get("secrets", [])} == {
         "migrate",
