@@ -3,7 +3,8 @@
 """Backups of LeFleet's server: its database, its episode files, and the certificate authority that robots trust.
 
 A backup is a folder named after its time in UTC, published whole. Episode files never change and are named by their
-SHA-256, so all backups share one copy of each in `blobs/`. Standard library only: it runs on the server's host.
+SHA-256, so all backups share one copy of each in `blobs/`. With an object store a backup holds the database alone: the
+files stay where they are, and the manifest says where that is. Standard library only: it runs on the server's host.
 """
 
 import argparse
@@ -60,6 +61,8 @@ class Settings(NamedTuple):
     rsync_target: str
     rsync_options: list[str]
     textfile_dir: Path
+    store_url: str = ""
+    """The object store that has the episode files; empty: the folder `api/blobs` has them."""
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
@@ -255,7 +258,8 @@ def create(settings: Settings, stack: Stack) -> dict[str, Any]:
         stack.tool("pg_dump", "-d", stack.url(), "--format=custom", "--no-owner", stdout=file)
     with dump.open("rb") as file:
         stack.tool("pg_restore", "--list", stdin=file)
-    blobs = episodes_in(stack, dump)
+    episodes = episodes_in(stack, dump)
+    blobs = [] if settings.store_url else episodes
     # After the dump: a file is there before its row is, so none that the dump names can be missing.
     new = [blob for blob in blobs if not is_there(blob, settings.blobs)]
     for blob in new:
@@ -269,10 +273,11 @@ def create(settings: Settings, stack: Stack) -> dict[str, Any]:
         "format": 1,
         "database_sha256": sha256_of(dump),
         "database_bytes": dump.stat().st_size,
-        "episodes": len(blobs),
+        "episodes": len(episodes),
         "blob_bytes": sum(blob.size for blob in blobs),
         "new_blobs": len(new),
         "seconds": round(time.time() - began, 1),
+        **left_out(settings.store_url),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for path in [*(path for path in folder.rglob("*") if path.is_file()), folder]:
@@ -285,6 +290,16 @@ def create(settings: Settings, stack: Stack) -> dict[str, Any]:
     settings.textfile_dir.mkdir(parents=True, exist_ok=True)
     write_whole(settings.textfile_dir / "lefleet_backup.prom", metrics(began, manifest))
     return manifest
+
+
+def left_out(store_url: str) -> dict[str, Any]:
+    """What a manifest says of episode files that are not in the backup; nothing when they are."""
+    if not store_url:
+        return {}
+    why = (
+        f"the episodes' files: they are in the object store {store_url}; let its bucket keep versions, or replicate it"
+    )
+    return {"store_url": store_url, "not_in_this_backup": why}
 
 
 def recheck(settings: Settings, blobs: Iterable[Blob], day: int) -> None:
@@ -339,11 +354,14 @@ def metrics(began: float, manifest: dict[str, Any]) -> str:
 
 
 def verify(settings: Settings, stack: Stack, folder: Path) -> list[Blob]:
-    """Reads all of a backup; BackupError says what is wrong with it. Returns the files its episodes need."""
+    """Reads all of a backup; BackupError says what is wrong with it. Returns its episodes' files, wherever they are."""
     dump = folder / "database.dump"
-    if sha256_of(dump) != manifest_of(folder)["database_sha256"]:
+    manifest = manifest_of(folder)
+    if sha256_of(dump) != manifest["database_sha256"]:
         raise BackupError(f"{dump}: damaged; restore an older backup: {', '.join(names(settings))}")
     blobs = episodes_in(stack, dump)
+    if manifest.get("store_url"):
+        return blobs
     bad = [blob.sha256 for blob in blobs if not is_whole(blob, settings.blobs)]
     if bad:
         raise BackupError(f"{settings.blobs}: {len(bad)} of {len(blobs)} episodes are missing or damaged: {bad[0]} ...")
@@ -354,35 +372,73 @@ def is_whole(blob: Blob, root: Path) -> bool:
     return is_there(blob, root) and sha256_of(blob.below(root)) == blob.sha256
 
 
+def check_fit(settings: Settings, folder: Path) -> None:
+    """BackupError when this server would look for the backup's episode files where a restore does not bring them."""
+    held = manifest_of(folder).get("store_url", "")
+    if held and not settings.store_url:
+        raise BackupError(
+            f"{folder.name}: its episodes' files are in the object store {held}, but this server keeps them in a "
+            "folder; set server_store_url, run role server, restore again"
+        )
+    if settings.store_url and not held:
+        raise BackupError(
+            f"{folder.name}: holds its episodes' files, but this server keeps them in the object store "
+            f"{settings.store_url}; run role server without server_store_url, restore, then move the files there "
+            "(docs/operations.md)"
+        )
+
+
 def restore(settings: Settings, stack: Stack, folder: Path) -> dict[str, Any]:
     """Makes the server what it was. Nothing is overwritten before the backup has proven whole; may be repeated."""
-    blobs = verify(settings, stack, folder)
+    check_fit(settings, folder)
+    episodes = verify(settings, stack, folder)
+    blobs = [] if settings.store_url else episodes
     if stack.has("postgres"):
         stack.run("up", "--detach", "--no-deps", "--wait", "postgres")
     # From here on the server takes nothing: what a robot were given a receipt for now would be lost in the exchange.
     # Workers, too: they would write into the database that is on its way out.
     stack.run("stop", "api", "worker")
     fill(stack, folder / "database.dump")
-    owner = (settings.live_blobs.parent.stat().st_uid, settings.live_blobs.parent.stat().st_gid)
-    settings.live_blobs.mkdir(exist_ok=True)
-    os.chown(settings.live_blobs, *owner)
-    missing = [blob for blob in blobs if not is_there(blob, settings.live_blobs)]
-    for blob in missing:
-        copy_blob(blob, settings.blobs, settings.live_blobs, owner)
+    missing = bring_back(settings, blobs)
     before = exchange(stack)
     authority = restore_authority(settings, stack, folder / "pki")
     stack.run("run", "--rm", "-T", "--no-deps", "migrate")
     stack.run("up", "--detach", "--no-deps", "--wait", "api", "worker")
     rows = int(stack.sql("SELECT count(*) FROM episodes"))
     absent = [blob.sha256 for blob in blobs if not is_there(blob, settings.live_blobs)]
-    if rows != len(blobs) or absent:
-        raise BackupError(f"after the restore: {rows} of {len(blobs)} episodes, {len(absent)} of their files missing")
+    if rows != len(episodes) or absent:
+        raise BackupError(f"after the restore: {rows} of {len(episodes)} episodes, {len(absent)} files missing")
     return {
         "name": folder.name,
         "episodes": rows,
-        "blobs_brought_back": len(missing),
+        "blobs_brought_back": missing,
         "authority_brought_back": authority,
         "kept_database": before,
+        **what_next(settings, folder),
+    }
+
+
+def bring_back(settings: Settings, blobs: list[Blob]) -> int:
+    """Copies the episode files that the server lacks; how many."""
+    owner = (settings.live_blobs.parent.stat().st_uid, settings.live_blobs.parent.stat().st_gid)
+    settings.live_blobs.mkdir(exist_ok=True)
+    os.chown(settings.live_blobs, *owner)
+    missing = [blob for blob in blobs if not is_there(blob, settings.live_blobs)]
+    for blob in missing:
+        copy_blob(blob, settings.blobs, settings.live_blobs, owner)
+    return len(missing)
+
+
+def what_next(settings: Settings, folder: Path) -> dict[str, str]:
+    """What a restore leaves to a person: this program has no key to an object store, the server has."""
+    if not settings.store_url:
+        return {}
+    held = manifest_of(folder)["store_url"]
+    moved = "" if held == settings.store_url else f" (they were in {held} when the backup was made)"
+    return {
+        "store_url": settings.store_url,
+        "next": f"the episodes' files are those in {settings.store_url}{moved}; `lefleet-server fsck` compares them "
+        "with the restored database, `fsck --repair` has robots asked for those that are missing",
     }
 
 
@@ -446,7 +502,8 @@ def work(options: argparse.Namespace) -> Any:
         folder = find(settings, options.name)
         if options.command == "restore":
             return restore(settings, stack, folder)
-        return {"name": folder.name, "episodes": len(verify(settings, stack, folder)), "whole": True}
+        found = {"name": folder.name, "episodes": len(verify(settings, stack, folder)), "whole": True}
+        return found | left_out(manifest_of(folder).get("store_url", ""))
 
 
 def main() -> int:
