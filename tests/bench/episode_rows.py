@@ -47,6 +47,16 @@ _ANALYSIS = """
 INSERT INTO episode_analysis (episode_id, version, state, reason, flags, statistics)
 SELECT id, 1, 'quarantined', 'file: truncated', '[]', '{}' FROM episodes WHERE hashtext(id) & 1023 = 0
 """
+# One in ten stalled, one in a thousand is dark, one in ten of the year's first month has a frozen camera.
+_FLAGGED = f"""
+INSERT INTO episode_analysis (episode_id, version, state, flags, statistics)
+SELECT id, 1, 'analysed', jsonb_agg(jsonb_build_object('name', name, 'message', 'in the middle', 'value', 0.5)), '{{}}'
+FROM (SELECT id, started_at, hashtext(id || 'flags') & 2147483647 AS h FROM episodes) AS drawn, LATERAL (VALUES
+    ('stall', h % 10 = 0), ('camera_dark', h % 1000 = 1),
+    ('camera_frozen', h % 10 = 2 AND started_at < now() - interval '{DAYS - 30} days')
+) AS flags (name, has)
+WHERE has GROUP BY id ON CONFLICT DO NOTHING
+"""  # noqa: S608 - constants of this module
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes JOIN pg_class ON relname = indexname
 WHERE tablename = 'episodes' AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)
@@ -69,9 +79,10 @@ async def fill(connection: Any, episodes: int, robots: int, tell: Callable[[str]
         await connection.execute(index["indexdef"])
     tell("analysis")
     await connection.execute(_ANALYSIS)
+    await connection.execute(_FLAGGED)
     tell("vacuum")
     await connection.execute("VACUUM (ANALYZE) episodes")
-    await connection.execute("ANALYZE episode_analysis")
+    await connection.execute("ANALYZE episode_analysis, episode_flags")
 
 
 type Fill = Callable[[Any, int, int], Awaitable[None]]

@@ -10,16 +10,17 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from lefleet_server import explain
+from lefleet_server.analysis import FlagName
 from lefleet_server.config import Settings
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.db import Database, utc_now
 from lefleet_server.episodes import service
 from lefleet_server.episodes.models import Episode
-from lefleet_server.episodes.service import EpisodeFilter
+from lefleet_server.episodes.service import EpisodeFilter, Stretch
 
 EPISODES, ROBOTS = 200_000, 30
 MOST_ROWS = 4_000
@@ -95,6 +96,11 @@ async def plan_of(session, statement) -> dict:
     return found
 
 
+def page_of(which: EpisodeFilter, deep: bool) -> Select:
+    stretch = Stretch((utc_now() - timedelta(days=190), "f") if deep else None)
+    return service.matching(which, stretch).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(51)
+
+
 SINGLE = {
     "robot": {"robot": "robot-7"},
     "policy": {"policy": "lab/policy-3"},
@@ -118,14 +124,27 @@ PAIRS = [(a, b) for a, b in itertools.combinations(SINGLE, 2) if not SINGLE[a].k
 @pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
 async def test_a_page_of_any_filter_or_pair_comes_from_an_index(many, names, deep):
     values = {name: value for each in names for name, value in SINGLE[each].items()}
-    query = service.matching(EpisodeFilter(**values)).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(51)
-    if deep:
-        query = query.where(queries.key_of(utc_now() - timedelta(days=190), "f") > queries.KEY)
+    query = page_of(EpisodeFilter(**values), deep)
     async with many.session() as session:
         found = await plan_of(session, query)
     # A set beside another filter costs what the smaller of both holds: here a robot's episodes, or the whole set.
     most = EPISODES // 10 if "set" in names and len(names) > 1 else MOST_ROWS
     assert looked_at(found) <= most, found
+
+
+@pytest.mark.parametrize(
+    "more", [{}, SINGLE["robot"], {"outcome": "failure"}, SINGLE["spring"]], ids=["alone", "robot", "failure", "spring"]
+)
+@pytest.mark.parametrize("flag", [FlagName.STALL, FlagName.CAMERA_DARK, FlagName.CAMERA_FROZEN])
+@pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
+async def test_a_flag_that_many_have_or_few_or_only_old_ones_is_answered_from_an_index(many, flag, more, deep):
+    query = page_of(EpisodeFilter(flag=flag, **more), deep)
+    async with many.session() as session:
+        found = await plan_of(session, query)
+        of_spring = more == SINGLE["spring"]
+        assert (await session.scalars(query)).all() or (of_spring and flag == FlagName.CAMERA_FROZEN), "there are some"
+    # Beside another filter it costs what the smaller of both holds, each looked at twice: the flag, and the episode.
+    assert looked_at(found) <= MOST_ROWS * (2 if more else 1), found
 
 
 async def test_todays_totals_come_from_the_index_alone(many):

@@ -155,13 +155,18 @@ async def _open_session(services: Services, body: PasswordLogin | CodeLogin, dev
     async with services.db.transaction() as session:
         attempt = await throttle.admit(session, username, device.address, services.settings.login_attempts)
     async with services.db.transaction() as session:
-        user = await _check(session, body)
+        user = await _check(session, body, services.settings)
         await throttle.forgive(session, attempt)
         how = "password" if username is not None else "link"
         return await sessions.open_session(session, user, services.settings.session_ttl_s, device, how)
 
 
-async def _check(session: AsyncSession, body: PasswordLogin | CodeLogin) -> User:
+async def _check(session: AsyncSession, body: PasswordLogin | CodeLogin, settings: Settings) -> User:
     if isinstance(body, CodeLogin):
         return await service.code_user(session, body.code)
-    return await service.password_user(session, body.username, body.password)
+    otherwise = (
+        f"whoever logs in with {settings.oidc_name} has none here and does so at {settings.address}/login; "
+        f"`lefleet login --token` takes a token that was made at {settings.address}/tokens"
+    )
+    known = otherwise if settings.oidc_issuer else None
+    return await service.password_user(session, body.username, body.password, known)

@@ -112,13 +112,16 @@ async def create_login_code(session: AsyncSession, username: str, ttl_s: int, ac
     return code
 
 
-async def password_user(session: AsyncSession, username: str, password: str) -> User:
-    """The person with this name and password; Unauthenticated does not say which of the two was wrong."""
+async def password_user(session: AsyncSession, username: str, password: str, otherwise: str | None = None) -> User:
+    """The person with this name and password; Unauthenticated does not say which of the two was wrong.
+
+    `otherwise`: how people without a password get in, which the refusal says then, whoever asked.
+    """
     user = (await session.scalars(select(User).where(User.username == username))).one_or_none()
     known = user is not None and user.disabled_at is None
     right = await matches(user.password_hash if user is not None and known else None, password)
     if user is None or not right:
-        raise Unauthenticated("wrong username or password")
+        raise Unauthenticated("wrong username or password", fields=[("password", otherwise)] if otherwise else ())
     return user
 
 

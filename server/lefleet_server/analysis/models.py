@@ -1,7 +1,7 @@
 """What was found in an episode after its receipt."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -29,3 +29,20 @@ class EpisodeAnalysis(Base):
     flags: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     statistics: Mapped[dict[str, Any]]
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EpisodeFlag(Base):
+    """One flag of one episode, in the order of the list; a trigger keeps it as the analysis is (migration 0011)."""
+
+    __tablename__ = "episode_flags"
+    __table_args__ = (Index("ix_episode_flags_started", "flag", "started_at", "episode_id"),)
+
+    ANY: ClassVar = "any"
+    """Beside its own flags, what each flagged episode has once."""
+
+    episode_id: Mapped[str] = mapped_column(
+        ForeignKey("episode_analysis.episode_id", ondelete="CASCADE"), primary_key=True
+    )
+    flag: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    """The episode's, which never changes."""

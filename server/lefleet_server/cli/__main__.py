@@ -37,6 +37,7 @@ cli.command(
     epilog=examples(
         "lefleet login https://fleet.example.org --user ann",
         "lefleet login https://192.0.2.10 --ca-file ca.crt --profile lab --scope read",
+        "lefleet login https://fleet.example.org --token",
         "lefleet login https://fleet.example.org --token-file token --profile ci",
     ),
 )(login.login)

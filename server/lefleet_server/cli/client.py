@@ -259,7 +259,7 @@ def _refusal(answer: httpx.Response, profile: Profile, asked_to_log_in: bool = F
             f"log in again: `lefleet login {url}`",
             code,
         )
-    return Refused(detail, code, again)
+    return Refused("; ".join([detail, *_corrections(answer)]) if code == 401 else detail, code, again)
 
 
 def _detail(answer: httpx.Response) -> str | None:
@@ -270,6 +270,14 @@ def _detail(answer: httpx.Response) -> str | None:
         return clean(str(answer.json()["detail"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _corrections(answer: httpx.Response) -> list[str]:
+    """What a problem document says of single fields."""
+    try:
+        return [clean(str(each["message"])) for each in answer.json()["errors"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _seconds(text: str | None) -> float:

@@ -1,6 +1,9 @@
 """Getting in and out, and the profiles that remember where."""
 
+import re
 import socket
+import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +12,7 @@ import typer
 from lefleet_server.accounts.roles import Scope
 from lefleet_server.cli import profiles
 from lefleet_server.cli.client import Api
-from lefleet_server.cli.failures import usage
+from lefleet_server.cli.failures import Failure, Refused, usage
 from lefleet_server.cli.options import (
     DAYS,
     DaysOption,
@@ -19,6 +22,7 @@ from lefleet_server.cli.options import (
     ScopesOption,
     UserOption,
     YesOption,
+    ask,
     complete_profiles,
     confirm,
     connect,
@@ -27,19 +31,24 @@ from lefleet_server.cli.options import (
     logged_in,
     session,
 )
-from lefleet_server.cli.output import Cell, Column, answer, note, print_json, say, show, show_items, word
-from lefleet_server.cli.profiles import Profiles
+from lefleet_server.cli.output import Cell, Column, Item, answer, note, print_json, say, show, show_items, word
+from lefleet_server.cli.profiles import Profile, Profiles
+from lefleet_server.secret import TOKEN_PREFIX
 
 known = typer.Typer(no_args_is_help=True, help="Profiles: the fleets that `lefleet login` knows here.")
 
 
 _SCOPES = [Scope.READ, Scope.OPERATE]
+_TOKEN = re.compile(re.escape(TOKEN_PREFIX) + r"[A-Za-z0-9_-]{1,200}")
 
 
 def login(
     url: Annotated[str, typer.Argument(help="The server's address, such as https://fleet.example.org.")],
     user: UserOption = None,
     password_file: PasswordOption = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="Ask for an API token made on the dashboard, or read it from a pipe.")
+    ] = False,
     token_file: Annotated[
         Path | None, typer.Option(help="File with an API token, `-`: standard input; then no password is needed.")
     ] = None,
@@ -52,17 +61,18 @@ def login(
     """Make an API token (with a password or a log-in link), or take one, and keep it in a profile of your own."""
     place = profiles.place()
     known_here = Profiles.load(place)
-    if token_file is not None:
-        made = profiles.make(url, profiles.secret(token_file), ca_file)
+    if token + (token_file is not None) + (password_file is not None) > 1:
+        raise usage("--token, --token-file, --password-file: give one of them")
+    stranger = profiles.make(url, "", ca_file)
+    _warn(stranger)
+    if token or token_file is not None:
+        made = _with_token(stranger, token_file)
     else:
-        stranger = profiles.make(url, "", ca_file)
-        _warn(stranger)
         with session(stranger, credentials(stranger, user, password_file)) as api:
             body = {"name": f"lefleet on {socket.gethostname()}"[:100], "scopes": scopes or _SCOPES, "days": days}
-            token = api.post("/tokens", body)
-        made = profiles.make(url, token["token"], ca_file, token["owner"], token["id"])
-    with Api(made) as api:
-        me = api.get("/me")
+            new = api.post("/tokens", body)
+        made = profiles.make(url, new["token"], ca_file, new["owner"], new["id"])
+    me = _who(made)
     made = made.model_copy(update={"user": me["username"]})
     name = profile or made.url.partition("://")[2].replace(":", "-").strip("[]")
     try:
@@ -160,6 +170,34 @@ def remove_profile(name: Named, as_json: JsonOption = False) -> None:
     answer(as_json, {"profile": name, "removed": True}, f"{name} is forgotten")
 
 
-def _warn(profile: profiles.Profile) -> None:
+def _with_token(stranger: Profile, file: Path | None) -> Profile:
+    """The profile with a token that was made elsewhere: in the file, or else typed or piped in."""
+    if file is None and sys.stdin.isatty():
+        given = ask("API token", hidden=True).strip()
+    else:
+        given = profiles.secret(file or Path("-"))
+    if not _TOKEN.fullmatch(given):
+        raise usage(
+            f"this is no API token: one begins with {TOKEN_PREFIX} and has letters, digits, `_` and `-`; "
+            f"make one at {stranger.url}/tokens"
+        )
+    return stranger.model_copy(update={"token": given})
+
+
+def _who(profile: Profile) -> Item:
+    with Api(profile) as api:
+        try:
+            me: Item = api.get("/me")
+        except Refused as refused:
+            if refused.code != HTTPStatus.UNAUTHORIZED:
+                raise
+            raise Failure(
+                f"{profile.url}: this token is not valid (any more): it expired, was revoked, or is another server's, "
+                f"and nothing was kept; make one at {profile.url}/tokens"
+            ) from refused
+    return me
+
+
+def _warn(profile: Profile) -> None:
     if profile.is_plain:
         note(f"{profile.url}: is not encrypted: whoever listens on the network reads password and token")

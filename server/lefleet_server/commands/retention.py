@@ -10,7 +10,7 @@ from lefleet_server.commands.common import ConfigOption, JsonOption, fail, setti
 # ruff: noqa: PLC0415
 if TYPE_CHECKING:
     from lefleet_server.db import Database
-    from lefleet_server.retention.service import Report
+    from lefleet_server.retention.report import Report
 
 
 def retention(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server import explain
@@ -16,7 +16,7 @@ from lefleet_server.dashboard.filters import OUTCOMES, Cursor, Filters
 from lefleet_server.db import utc_now
 from lefleet_server.episodes import service as episodes
 from lefleet_server.episodes.models import Episode
-from lefleet_server.episodes.service import conditions
+from lefleet_server.episodes.service import EVERYTHING, Place, Stretch, conditions
 from lefleet_server.robots.models import Robot
 from lefleet_server.sets.models import EpisodeSet
 
@@ -111,11 +111,8 @@ async def choices(session: AsyncSession) -> Choices:
 async def episode_page(session: AsyncSession, filters: Filters, limit: int) -> EpisodePage:
     """Up to `limit` episodes, newest first, before or after the filters' cursor."""
     backwards = filters.after is not None
-    query = _ordered(_matching(filters), newest_first=not backwards)
-    if filters.before is not None:
-        query = query.where(_key(filters.before) > KEY)
-    if filters.after is not None:
-        query = query.where(_key(filters.after) < KEY)
+    stretch = Stretch(_place(filters.before), _place(filters.after))
+    query = _ordered(_matching(filters, stretch), newest_first=not backwards)
     found = [EpisodeRow(*row) for row in await session.execute(query.limit(limit + 1))]
     more = len(found) > limit
     rows = found[:limit]
@@ -154,11 +151,13 @@ async def last_label(session: AsyncSession, episode_id: str) -> Judgement | None
 
 async def neighbours(session: AsyncSession, filters: Filters, episode: Episode) -> tuple[str | None, str | None]:
     """The ids of the next newer and the next older episode that match the filters."""
-    key = _key(Cursor(episode.started_at, episode.id))
-    matching = _matching(filters).with_only_columns(Episode.id)
-    newer = await session.scalar(_ordered(matching, newest_first=False).where(key < KEY).limit(1))
-    older = await session.scalar(_ordered(matching, newest_first=True).where(key > KEY).limit(1))
-    return newer, older
+    here = episode.started_at, episode.id
+    newer = _matching(filters, Stretch(newer_than=here)).with_only_columns(Episode.id)
+    older = _matching(filters, Stretch(older_than=here)).with_only_columns(Episode.id)
+    return (
+        await session.scalar(_ordered(newer, newest_first=False).limit(1)),
+        await session.scalar(_ordered(older, newest_first=True).limit(1)),
+    )
 
 
 async def next_unlabelled(session: AsyncSession, filters: Filters, after: Episode | None = None) -> str | None:
@@ -166,22 +165,14 @@ async def next_unlabelled(session: AsyncSession, filters: Filters, after: Episod
     open_ = _matching(replace(filters, labelled=False)).with_only_columns(Episode.id)
     found: str | None = None
     if after is not None:
-        key = _key(Cursor(after.started_at, after.id))
-        found = await session.scalar(_ordered(open_, newest_first=True).where(key > KEY).limit(1))
+        older = _matching(replace(filters, labelled=False), Stretch((after.started_at, after.id)))
+        found = await session.scalar(_ordered(older.with_only_columns(Episode.id), newest_first=True).limit(1))
         open_ = open_.where(Episode.id != after.id)
     return found or await session.scalar(_ordered(open_, newest_first=True).limit(1))
 
 
-KEY = tuple_(Episode.started_at, Episode.id)
-
-
-def key_of(started_at: datetime, episode_id: str) -> Any:
-    """What compares with KEY."""
-    return tuple_(literal(started_at), literal(episode_id))
-
-
-def _key(cursor: Cursor) -> Any:
-    return key_of(cursor.started_at, cursor.id)
+def _place(cursor: Cursor | None) -> Place | None:
+    return (cursor.started_at, cursor.id) if cursor else None
 
 
 def _ordered(query: Select[Any], newest_first: bool) -> Select[Any]:
@@ -189,17 +180,18 @@ def _ordered(query: Select[Any], newest_first: bool) -> Select[Any]:
     return query.order_by(*(column.desc() if newest_first else column.asc() for column in columns))
 
 
-def _matching(filters: Filters) -> Select[Any]:
+def _matching(filters: Filters, stretch: Stretch = EVERYTHING) -> Select[Any]:
     columns = [getattr(Episode, name) for name in EpisodeRow.__dataclass_fields__]
-    return select(*columns).where(*_conditions(filters))
+    return select(*columns).where(*_conditions(filters, stretch))
 
 
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    found = conditions(filters.which(utc_now()))
-    return [*found, _of_quality(filters.quality)] if filters.quality else found
+def _conditions(filters: Filters, stretch: Stretch) -> list[ColumnElement[bool]]:
+    which = filters.which(utc_now())
+    found = conditions(which, stretch)
+    return [*found, _of_quality(filters.quality, stretch.of(which))] if filters.quality else found
 
 
-def _of_quality(word: str) -> ColumnElement[bool]:
+def _of_quality(word: str, stretch: Stretch) -> ColumnElement[bool]:
     """`word`: one of quality.QUALITIES."""
     if word == quality.QUARANTINED:
         return and_(Episode.quarantined)
@@ -207,7 +199,7 @@ def _of_quality(word: str) -> ColumnElement[bool]:
         return ~episodes.analysed()
     if word == quality.CLEAN:
         return episodes.analysed() & ~Episode.quarantined & ~episodes.flagged()
-    return episodes.flagged() if word == quality.FLAGGED else episodes.flagged(FlagName(word))
+    return episodes.flagged(None if word == quality.FLAGGED else FlagName(word), stretch)
 
 
 def policies_query() -> Select[Any]:

@@ -19,6 +19,7 @@ from lefleet_server.dashboard.retention_words import count, sentence, state
 from lefleet_server.db import utc_now
 from lefleet_server.retention import nightly, service
 from lefleet_server.retention.models import RetentionRule, RetentionRun
+from lefleet_server.retention.report import Count
 from lefleet_server.retention.rules import Rule
 from lefleet_server.retention.service import rule_of
 from lefleet_server.services import Services
@@ -111,7 +112,7 @@ class Rules:
                 Time(due)
                 Text(". ", tag="span")
             if run is not None and run.ended_at is not None:
-                Text(f"The last one took {count(service.Count(run.episodes, run.bytes))}, ", tag="span")
+                Text(f"The last one took {count(Count(run.episodes, run.bytes))}, ", tag="span")
                 Time(run.ended_at, "ago")
                 Text(".", tag="span")
 

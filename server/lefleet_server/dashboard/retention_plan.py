@@ -17,7 +17,7 @@ from lefleet_server.db import Database
 from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
 from lefleet_server.retention import service
-from lefleet_server.retention.service import Report
+from lefleet_server.retention.report import Report
 
 _NAMED = 10
 _GOING = (

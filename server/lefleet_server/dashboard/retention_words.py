@@ -5,8 +5,8 @@ from datetime import datetime
 
 from lefleet_server.dashboard.units import size, thousands
 from lefleet_server.retention.models import RetentionRun
+from lefleet_server.retention.report import Count
 from lefleet_server.retention.rules import Rule
-from lefleet_server.retention.service import Count
 
 
 def sentence(rule: Rule) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lefleet_server
+from lefleet_server.episodes.limits import MOST_CPU_S
 
 _CRASHES = {
     signal.SIGSEGV,
@@ -17,7 +18,6 @@ _CRASHES = {
     signal.SIGFPE,
     signal.SIGILL,
     signal.SIGSYS,
-    signal.SIGXCPU,
     signal.SIGXFSZ,
 }
 """Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file."""
@@ -35,6 +35,10 @@ MOST_OUTPUT_BYTES = 256 << 20
 
 class FileFaultError(Exception):
     """The file made the program crash, hang or want too much; the message says which."""
+
+
+class TooSlowError(FileFaultError):
+    """It took longer than it may: the file is crafted, or only long."""
 
 
 class EndedEarlyError(Exception):
@@ -58,7 +62,7 @@ async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
     try:
         return await asyncio.wait_for(_output(process), timeout_s)
     except TimeoutError as error:
-        raise FileFaultError(f"could not be read within {timeout_s:g} s") from error
+        raise TooSlowError(f"could not be read within {timeout_s:g} s") from error
     finally:
         if process.returncode is None:
             process.kill()
@@ -87,6 +91,8 @@ def require_bounded(output_bytes: int) -> None:
 
 def require_good_end(status: int) -> None:
     """By a program's exit status, negative for a signal."""
+    if -status == signal.SIGXCPU:
+        raise TooSlowError(f"takes more than {MOST_CPU_S} s of a processor's time")
     if -status in _CRASHES:
         raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
     if status:

@@ -6,7 +6,7 @@ import resource
 import struct
 from pathlib import Path
 
-_CPU_SECONDS = 600
+MOST_CPU_S = 600
 """A net under the caller's own limit of wall time."""
 _MEMORY_BYTES = 4 << 30
 """Beside the file itself, which may be mapped whole."""
@@ -30,12 +30,13 @@ def confine(file: Path, written_bytes: int = 0) -> None:
     size = file.stat().st_size if file.is_file() else 0
     for what, most in (
         (resource.RLIMIT_AS, _MEMORY_BYTES + size),
-        (resource.RLIMIT_CPU, _CPU_SECONDS),
         (resource.RLIMIT_FSIZE, written_bytes),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (most, most))
+    # At the hard limit SIGKILL comes, which could be anybody's; SIGXCPU says that it was the file.
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S + 10))
     forbid_network_and_programs()
 
 

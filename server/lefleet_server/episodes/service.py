@@ -4,16 +4,16 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, literal, not_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from lefleet_server.accounts.models import User
 from lefleet_server.analysis import FlagName
-from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.analysis.models import EpisodeAnalysis, EpisodeFlag
 from lefleet_server.deletion import tombstones
 from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes import labels, validation
@@ -45,6 +45,36 @@ class EpisodeFilter:
     """Name of an EpisodeSet."""
 
 
+type _Column[T] = InstrumentedAttribute[T]
+type Place = tuple[datetime, str]
+"""An episode's in the list: when it began, and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Part of the list: between two places, without them, and between two times."""
+
+    older_than: Place | None = None
+    newer_than: Place | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def of(self, which: EpisodeFilter) -> "Stretch":
+        """What the filter's times leave of it."""
+        return replace(self, since=which.since, until=which.until)
+
+    def conditions(self, started_at: _Column[datetime], id_: _Column[str]) -> list[ColumnElement[bool]]:
+        """Of any table that has these: PostgreSQL carries over from one to another what is equal, not what is less."""
+        place = tuple_(started_at, id_)
+        found = [] if self.older_than is None else [place < tuple_(*map(literal, self.older_than))]
+        found += [] if self.newer_than is None else [place > tuple_(*map(literal, self.newer_than))]
+        found += [] if self.since is None else [started_at >= self.since]
+        return found + ([] if self.until is None else [started_at < self.until])
+
+
+EVERYTHING = Stretch()
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     items: Sequence[Episode]
@@ -54,50 +84,47 @@ class Page:
 
 async def list_episodes(session: AsyncSession, which: EpisodeFilter, limit: int, cursor: str | None = None) -> Page:
     """Episodes, newest first. Pages are stable: an episode arriving in between neither repeats nor hides one."""
-    query = matching(which).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(tuple_(Episode.started_at, Episode.id) < tuple_(*_decode(cursor)))
+    stretch = Stretch(None if cursor is None else _decode(cursor))
+    query = matching(which, stretch).order_by(Episode.started_at.desc(), Episode.id.desc()).limit(limit + 1)
     found = (await session.scalars(query)).all()
     items = found[:limit]
     return Page(items, _encode(items[-1]) if len(found) > limit else None)
 
 
-def matching(which: EpisodeFilter) -> Select[Episode]:
+def matching(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> Select[Episode]:
     """The episodes of a filter, in no order."""
-    return select(Episode).where(*conditions(which))
+    return select(Episode).where(*conditions(which, stretch))
 
 
-def conditions(which: EpisodeFilter) -> list[ColumnElement[bool]]:
+def conditions(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> list[ColumnElement[bool]]:
     """Each is answered by an index of its own, alone and by pairs (tests/server/test_episode_plans.py)."""
-    found: list[ColumnElement[bool]] = []
+    stretch = stretch.of(which)
+    found = stretch.conditions(Episode.started_at, Episode.id)
     if which.robot is not None:
         found.append(Episode.robot_id == which.robot)
     if which.policy is not None:
         found.append(Episode.policy_repo == which.policy)
     if which.outcome is not None:
         found.append(Episode.result == which.outcome)
-    if which.since is not None:
-        found.append(Episode.started_at >= which.since)
-    if which.until is not None:
-        found.append(Episode.started_at < which.until)
     if which.interrupted is not None:
         found.append(_bare(Episode.interrupted, which.interrupted))
     if which.quarantined is not None:
         found.append(_bare(Episode.quarantined, which.quarantined))
     if which.flag is not None:
-        found.append(flagged(which.flag))
+        found.append(flagged(which.flag, stretch))
     if which.labelled is not None:
         found.append(Episode.label_outcome.is_not(None) if which.labelled else Episode.label_outcome.is_(None))
     if which.in_set is not None:
-        found.append(_in_set(which.in_set))
+        found.append(_in_set(which.in_set, stretch))
     return found
 
 
-def _in_set(name: str) -> ColumnElement[bool]:
+def _in_set(name: str, stretch: Stretch) -> ColumnElement[bool]:
     set_id = select(EpisodeSet.id).where(EpisodeSet.name == name).scalar_subquery()
     of = EpisodeSetMember
     # Both columns, so that the set's own index is seen to have the order of the list.
-    return exists().where(of.set_id == set_id, of.episode_id == Episode.id, of.started_at == Episode.started_at)
+    same = of.episode_id == Episode.id, of.started_at == Episode.started_at
+    return exists().where(of.set_id == set_id, *same, *stretch.conditions(of.started_at, of.episode_id))
 
 
 def _bare(column: InstrumentedAttribute[bool], wanted: bool) -> ColumnElement[bool]:
@@ -114,11 +141,12 @@ async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
     return found
 
 
-def flagged(name: FlagName | None = None) -> ColumnElement[bool]:
+def flagged(name: FlagName | None = None, stretch: Stretch = EVERYTHING) -> ColumnElement[bool]:
     """Whether the analysis found this flag, or any."""
-    found = EpisodeAnalysis.flags
-    has = func.jsonb_array_length(found) > 0 if name is None else found.contains([{"name": name.value}])
-    return exists().where(EpisodeAnalysis.episode_id == Episode.id, has)
+    of, wanted = EpisodeFlag, EpisodeFlag.ANY if name is None else name.value
+    # Both columns, so that the flags' own index is seen to have the order of the list.
+    same = of.episode_id == Episode.id, of.started_at == Episode.started_at
+    return exists().where(of.flag == wanted, *same, *stretch.conditions(of.started_at, of.episode_id))
 
 
 def analysed() -> ColumnElement[bool]:

@@ -35,7 +35,7 @@ class Exporter:
                 # Into its turn falls the making alone: whoever reads slowly keeps nobody else from theirs.
                 path = await self._room(stack, episode.bytes)
                 async with self._blobs.local(episode.sha256) as source:
-                    await self._make(kind, source, path)
+                    await self._make(kind, episode, source, path)
             finally:
                 self._busy -= 1
             yield path
@@ -52,9 +52,16 @@ class Exporter:
         except TimeoutError as error:
             raise _later("the files that are being sent take all of scratch_bytes") from error
 
-    async def _make(self, kind: Format, source: Path, path: Path) -> None:
+    async def _make(self, kind: Format, episode: Episode, source: Path, path: Path) -> None:
         try:
             said = json.loads(await bounded.ask(_PROCESS, kind, source, path, timeout_s=self._timeout_s))
+        except bounded.TooSlowError as error:
+            size = f"{episode.duration_s:.0f} s, {episode.bytes / 1e6:.0f} MB"
+            raise Invalid(
+                f"no {kind} was made: the episode's file ({size}) {error}; take its HDF5 file, or, if the server is "
+                f"not just busy, raise export_timeout_s = {self._timeout_s:g}",
+                kind="export-too-slow",
+            ) from error
         except bounded.FileFaultError as error:
             said = {"error": str(error)}
         except bounded.EndedEarlyError as error:

@@ -4,6 +4,7 @@ A process of its own, confined before it opens the file (lefleet_server.episodes
 export may have, and reach no network and start no program. Only the library of the format asked for is loaded.
 """
 
+import errno
 import importlib
 import json
 import sys
@@ -20,12 +21,17 @@ _WRITERS = {Format.RRD: "lefleet_server.exports.rerun_file", Format.MCAP: "lefle
 
 def _main(kind: str, path: Path, output: Path) -> int:
     writer: Any = importlib.import_module(_WRITERS[Format(kind)])
-    confine(path, most_bytes(path.stat().st_size))
+    most = most_bytes(path.stat().st_size)
+    confine(path, most)
     try:
         writer.write(Recorded.read(path), output)
         found = {}
     except reader.FileError as error:
         found = {"error": str(error)}
+    except OSError as error:
+        found = {"error": f"cannot be made: {error}"[:500]}
+        if error.errno == errno.EFBIG:
+            found = {"error": f"File too large: of a file like this at most {most} bytes are made; take its HDF5 file"}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
     json.dump(found, sys.stdout)

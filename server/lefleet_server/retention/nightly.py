@@ -11,7 +11,7 @@ from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.retention import service
 from lefleet_server.retention.models import RetentionRun
-from lefleet_server.retention.service import Report
+from lefleet_server.retention.report import Report
 
 log = structlog.get_logger()
 

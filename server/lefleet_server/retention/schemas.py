@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lefleet_server.episodes.schemas import Outcome
 from lefleet_server.fields import Count, RobotId
+from lefleet_server.retention.report import Report
 from lefleet_server.retention.rules import Rule
-from lefleet_server.retention.service import Report
 
 type Days = Annotated[float, Field(ge=0, le=36500, allow_inf_nan=False)]
 

@@ -1,7 +1,6 @@
 """Keeping the rules, saying what they would delete, and deleting it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -15,52 +14,14 @@ from lefleet_server.deletion.models import LegalHold
 from lefleet_server.deletion.service import delete_episode
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Conflict, Gone, NotFound
+from lefleet_server.retention.forecast import forecast
 from lefleet_server.retention.models import RetentionRule
+from lefleet_server.retention.report import Report
 from lefleet_server.retention.rules import Candidate, Group, Plan, Rule, covers, verdicts
 
 log = structlog.get_logger()
 
 _PAGE = 1000
-EXAMPLES = 100
-"""Episodes that a report names; its counts are of all."""
-
-
-@dataclass
-class Count:
-    episodes: int = 0
-    bytes: int = 0
-
-    def add(self, it: Candidate) -> None:
-        self.episodes += 1
-        self.bytes += it.bytes
-
-
-@dataclass
-class Report:
-    """What the rules took, or with `applied` False would take."""
-
-    applied: bool
-    total: Count = field(default_factory=Count)
-    rules: dict[str, Count] = field(default_factory=dict)
-    held: Count = field(default_factory=Count)
-    """Would go, were it not under a legal hold."""
-    changed: int = 0
-    """Held, labelled or deleted by somebody between the look and the deed, and so left alone."""
-    examples: list[tuple[str, str]] = field(default_factory=list)
-    """(episode, rule), the oldest."""
-    held_examples: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, it: Candidate, rule: Rule) -> None:
-        self.total.add(it)
-        self.rules.setdefault(rule.name, Count()).add(it)
-        if len(self.examples) < EXAMPLES:
-            self.examples.append((it.id, rule.name))
-
-    def keep(self, it: Candidate, rule: Rule) -> None:
-        """It is held."""
-        self.held.add(it)
-        if len(self.held_examples) < EXAMPLES:
-            self.held_examples.append((it.id, rule.name))
 
 
 async def list_rules(session: AsyncSession) -> Sequence[RetentionRule]:
@@ -112,10 +73,10 @@ async def remove_rule(session: AsyncSession, name: str, actor: str) -> None:
 async def plan(db: Database, names: Sequence[str] = (), now: datetime | None = None) -> Report:
     """What the enabled rules, or those named, would delete now. NotFound: there is no rule of a name."""
     rules = await _rules(db, names)
-    report = Report(applied=False)
-    async for it, rule in _look(db, rules, now or utc_now()):
-        report.keep(it, rule) if it.held else report.add(it, rule)
-    return report
+    async with db.session() as session:
+        # One state of the database for all its questions.
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        return await forecast(session, rules, now or utc_now())
 
 
 async def apply(
