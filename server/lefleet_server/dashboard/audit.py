@@ -61,7 +61,9 @@ class AuditBar:
             )
             about = box("lf-input lf-filter-text", tag="input", type="search", aria_label="About")
             # As the attribute (^): the property would be set anew whenever the page changes, over what was typed.
-            about.props.update({"placeholder": "About: robot:robot-1", "maxlength": "300", "^value": view.subject or ""})
+            about.props.update(
+                {"placeholder": "About: robot:robot-1", "maxlength": "300", "^value": view.subject or ""}
+            )
             about.on("change", self._chosen("subject"), js_handler=_VALUE)
             TimeSpan(view.last, view.since, view.until, self._change)
             self._clear = link(PATH, "lf-button lf-filters-end")

@@ -1,7 +1,7 @@
 """What a person thinks of an episode. Saved at once, through the service that writes the audit log."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
@@ -86,7 +86,7 @@ class LabelPanel:
         async with self._saving:
             await self._save_now(changed)
 
-    async def _save_now(self, changed: Mapping[str, str | None]) -> None:
+    async def _save_now(self, changed: dict[str, str | None]) -> None:
         # The page may have been open for a day: what counts is what this person may do now.
         user = await user_of(self._services.db, self._request)
         if user is None or not Role(user.role).covers(Role.OPERATOR):

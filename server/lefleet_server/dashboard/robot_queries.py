@@ -66,6 +66,8 @@ class History:
     calibrations: Sequence[RobotChange]
     notes: RobotNotes | None
     holds: Sequence[LegalHold]
+    robot_type: str
+    """As its newest episode says; heartbeats do not. Empty before the first one."""
 
 
 _ACTIONS = {
@@ -100,7 +102,13 @@ async def history(session: AsyncSession, robot_id: str) -> History:
         await notes.changes(session, robot_id, 20, "calibration"),
         await notes.read(session, robot_id),
         await holds.of_robot(session, robot_id),
+        await _type(session, robot_id),
     )
+
+
+async def _type(session: AsyncSession, robot_id: str) -> str:
+    newest = select(Episode.meta["robot_type"].astext).where(Episode.robot_id == robot_id)
+    return await session.scalar(newest.order_by(Episode.started_at.desc(), Episode.id.desc()).limit(1)) or ""
 
 
 async def during(session: AsyncSession, robot_id: str, since: datetime, until: datetime) -> Sequence[Event]:

@@ -53,7 +53,10 @@ export class Plots {
 
   /** px that the longest head needs in one line, with the widest values of the episode in it. */
   measure() {
-    const widest = (values) => [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(1)).sort((a, b) => b.length - a.length)[0];
+    const widest = (values) => {
+      const [low, high] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [0, 0]);
+      return [low.toFixed(1), high.toFixed(1)].sort((a, b) => b.length - a.length)[0];
+    };
     return Math.max(...this.joints.map((joint, i) => {
       const { head, measured, sent, requested } = this.heads[i];
       const asked = joint.requested.filter((_, tick) => limited(joint, tick));
