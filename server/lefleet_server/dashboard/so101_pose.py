@@ -71,7 +71,7 @@ def stand_in(robot_type: str) -> str:
     if not robot_type or drawn(robot_type):
         return ""
     name = "SO-100" if "so100" in robot_type.lower() else robot_type
-    return f"{name} drawn as SO-101: the angles are its own, the shape is not."
+    return f"{name} drawn as SO-101: not its own shape"
 
 
 def described() -> dict[str, Any]:
