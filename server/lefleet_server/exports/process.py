@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lefleet_server.episodes import reader
+from lefleet_server.episodes.attributes import FileError
 from lefleet_server.episodes.limits import confine
 from lefleet_server.exports import Format, most_bytes
 from lefleet_server.exports.recorded import Recorded
@@ -24,7 +24,7 @@ def _main(kind: str, path: Path, output: Path) -> int:
     try:
         writer.write(Recorded.read(path), output)
         found = {}
-    except reader.FileError as error:
+    except FileError as error:
         found = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
