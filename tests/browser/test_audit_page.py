@@ -34,7 +34,7 @@ async def test_pages_follow_one_another_and_filters_stay_in_the_address(house, l
     await page.fill("[aria-label=About]", f"episode:{house.clean}")
     await page.press("[aria-label=About]", "Enter")
     await page.wait_for_url(f"**/audit?subject=episode%3A{house.clean}")
-    await page.wait_for_function("id => document.querySelector('[data-entry]').dataset.entry == id", arg=busy[0])
+    await page.wait_for_function("id => document.querySelector('[data-entry]')?.dataset.entry == id", arg=busy[0])
     assert await page.input_value("[aria-label=About]") == f"episode:{house.clean}"
     first = await shown(admin)
     assert first == busy[:50]
@@ -43,10 +43,10 @@ async def test_pages_follow_one_another_and_filters_stay_in_the_address(house, l
     await admin.shot("audit-labels")
     await page.click(".lf-pager >> text=Older")
     await page.wait_for_url("**&before=*")
-    await page.wait_for_function("id => document.querySelector('[data-entry]').dataset.entry == id", arg=busy[50])
+    await page.wait_for_function("id => document.querySelector('[data-entry]')?.dataset.entry == id", arg=busy[50])
     assert await shown(admin) == busy[50:]
     await page.click(".lf-pager >> text=Newest")
-    await page.wait_for_function("id => document.querySelector('[data-entry]').dataset.entry == id", arg=busy[0])
+    await page.wait_for_function("id => document.querySelector('[data-entry]')?.dataset.entry == id", arg=busy[0])
 
 
 async def test_who_what_and_when_are_filters(house, look, busy):

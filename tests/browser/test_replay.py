@@ -272,6 +272,21 @@ async def test_what_was_requested_stands_beside_what_was_sent_where_they_differ(
     assert set(await told.all_inner_texts()) == {""}
 
 
+@pytest.mark.parametrize("width", [320, 390, 480, 700, 820, 1024, 1280, 1440, 1920])
+async def test_every_plot_has_its_joints_whole_name_beside_its_values(made, look, width):
+    viewer = await look(made.url, viewport={"width": width, "height": 900})
+    await viewer.open(made.so101.page)
+    await viewer.page.wait_for_selector(PAUSED)
+    for tick in (0, 88):  # at the second one something else was requested than was sent
+        await viewer.page.evaluate("(tick) => document.querySelector('lf-player').clock.seekTick(tick)", tick)
+        await viewer.page.wait_for_selector(f"lf-player[data-tick='{tick}']")
+        cut = await viewer.page.eval_on_selector_all(
+            ".lf-plots-head, .lf-plots-head b",
+            "(all) => all.filter((e) => e.scrollWidth > e.clientWidth || !e.clientWidth).map((e) => e.textContent)",
+        )
+        assert cut == [], f"at tick {tick}"
+
+
 async def test_the_list_of_keys_has_the_players(viewer):
     await viewer.page.click("[data-show-keys]")
     listed = await viewer.page.inner_text("dialog .lf-keys")

@@ -1,9 +1,11 @@
 """The robot's page: live, with its past, and with notes that people write."""
 
 import asyncio
+import time
 
 import drawn_episode
 import pytest
+from drawn_episode import Drawing
 from test_phone import PHONE
 
 JOINTS = {
@@ -122,6 +124,32 @@ async def test_notes_are_written_by_operators_and_never_run(fleet, look):
     await other.page.wait_for_selector("text=wrote about robot-1 since you read")
     for each in (viewer, reader, other):
         each.errors[:] = [error for error in each.errors if "404" not in error]  # the picture that is not there
+
+
+async def test_an_so100_is_said_to_be_drawn_as_an_so101(serve, look, tmp_path):
+    server = serve("so100")  # of its own: another robot would be in the way of other tests
+    robot = server.enrol("robot-1")
+    robot.heartbeat(joints=JOINTS, cameras=[])
+    looks = [(device, theme) for device in ("desk", "phone") for theme in ("dark", "light")]
+    viewers = []
+    for device, theme in looks:
+        viewer = await look(server.url, **(PHONE if device == "phone" else {}))
+        await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": server.url}])
+        await viewer.open("/robots/robot-1")
+        viewers.append(viewer)
+    caption = viewers[0].page.locator(".lf-arm-caption")
+    assert await caption.count() == 1 and not await caption.inner_text(), "no episode has said yet what it is"
+    drawing = Drawing(robot.id, time.time_ns() - 10**10, ticks=12, robot_type="so100_follower")
+    robot.upload(drawn_episode.write(tmp_path, drawing))
+    for (device, theme), viewer in zip(looks, viewers, strict=True):
+        while not await viewer.page.is_visible(".lf-arm-caption >> text=SO-100 drawn as SO-101"):
+            robot.heartbeat(joints=JOINTS, cameras=[])  # one that is not heard tells no joints
+            await viewer.page.wait_for_timeout(500)
+        await viewer.page.eval_on_selector(".lf-arm", "(element) => element.scrollIntoView({ block: 'center' })")
+        await viewer.shot(f"{device}-so100-{theme}")
+    robot.heartbeat(joints=None, cameras=[])
+    await caption.wait_for(state="hidden")
+    robot.close()
 
 
 async def test_an_unknown_robot_is_said_to_be_so(fleet, look):

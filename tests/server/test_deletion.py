@@ -175,6 +175,27 @@ async def test_what_is_held_is_not_deleted_until_an_administrator_releases_it(ad
     assert [action for action in actions if action.startswith("hold")] == ["hold.released", "hold.placed"]
 
 
+async def test_pages_of_holds_have_each_one_once_newest_first(operator, admin, robot, episode_file):
+    subjects = [f"{API}/robots/robot-1/hold"]
+    for number in range(4):
+        path = episode_file(ticks=2 + number)
+        await robot.upload(path)
+        subjects.append(f"{API}/episodes/{path.stem}/hold")
+    for number, subject in enumerate(subjects):
+        (await operator.put(subject, json={"reason": f"claim {number}"})).raise_for_status()
+    first = (await operator.get(f"{API}/holds", params={"limit": 2})).json()
+    assert [hold["reason"] for hold in first["items"]] == ["claim 4", "claim 3"]
+    # What is released and placed in between neither hides nor repeats another one.
+    (await admin.delete(subjects[3])).raise_for_status()
+    (await operator.put(subjects[3], json={"reason": "again"})).raise_for_status()
+    params = {"limit": 2, "cursor": first["next_cursor"]}
+    second = (await operator.get(f"{API}/holds", params=params)).json()
+    assert [hold["reason"] for hold in second["items"]] == ["claim 2", "claim 1"]
+    last = (await operator.get(f"{API}/holds", params={"limit": 2, "cursor": second["next_cursor"]})).json()
+    assert ([hold["reason"] for hold in last["items"]], last["next_cursor"]) == (["claim 0"], None)
+    assert (await operator.get(f"{API}/holds", params={"limit": 0})).status_code == 422
+
+
 async def test_of_a_hold_and_a_deletion_at_once_one_wins_and_the_other_hears_it(admin, robot, episode_file):
     for turn in range(8):
         path = episode_file(ticks=2 + turn)

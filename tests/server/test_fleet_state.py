@@ -174,6 +174,21 @@ def test_joints_become_angles_or_the_arm_is_not_an_so101():
     assert not so101_pose.drawn("so100_follower") and not so101_pose.drawn("")
 
 
+@pytest.mark.parametrize(
+    ("robot_type", "begins"),
+    [
+        ("so101_sim", ""),
+        ("so101_follower", ""),
+        ("", ""),
+        ("so100_follower", "SO-100 drawn as SO-101:"),
+        ("koch", "koch "),
+    ],
+)
+def test_an_arm_that_is_drawn_as_another_one_is_said_to_be(robot_type, begins):
+    said = so101_pose.stand_in(robot_type)
+    assert said.startswith(begins) and bool(said) == bool(begins)
+
+
 def test_a_silent_robot_shows_no_rate():
     silent = state_of(online=False, state="offline", seen_at=AT - timedelta(hours=1))
     assert silent.hz is None and silent.lateness_ms is None and silent.waiting == 2

@@ -8,7 +8,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from lefleet_server.episodes.reader import Camera, FileError
+from lefleet_server.episodes.attributes import FileError
+from lefleet_server.episodes.reader import Camera
 
 _MOST_PIXELS = 4096 * 4096
 

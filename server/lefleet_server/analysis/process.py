@@ -10,6 +10,7 @@ from typing import Any
 
 from lefleet_server.analysis import pictures, signals
 from lefleet_server.episodes import reader
+from lefleet_server.episodes.attributes import FileError
 from lefleet_server.episodes.limits import confine
 
 
@@ -27,7 +28,7 @@ def _main(path: Path) -> int:
     confine(path)
     try:
         found = analyse(path)
-    except reader.FileError as error:
+    except FileError as error:
         found = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         found = {"error": f"cannot be read: {type(error).__name__}: {error}"[:500]}

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lefleet_server.episodes.reader import FileError, Recording
+from lefleet_server.episodes.attributes import FileError
+from lefleet_server.episodes.reader import Recording
 
 type Json = dict[str, Any]
 type Floats = npt.NDArray[np.float64]

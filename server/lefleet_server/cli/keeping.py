@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lefleet_server.cli import episodes, robots
+from lefleet_server.cli.client import Pages
 from lefleet_server.cli.options import (
     JsonOption,
     ProfileOption,
@@ -80,7 +81,7 @@ def holds(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
         ("REASON", lambda hold: hold["reason"]),
     ]
     with connect(profile) as api:
-        show_items(as_json, api.get("/holds")["items"], columns, "nothing is held", ["REASON"])
+        show_items(as_json, list(Pages(api, "/holds", {}, None)), columns, "nothing is held", ["REASON"])
 
 
 @episodes.app.command("delete", epilog=examples("lefleet episodes delete ID --reason 'a person is in the picture'"))

@@ -23,6 +23,7 @@ class ArmScene:
         self._shown: Mapping[str, float] | None = None
         with box("lf-arm") as self._place:
             self._said = Text("", "lf-muted lf-arm-said")
+            self._caption = Text("", "lf-muted lf-arm-caption")
             with ui.scene(width=480, height=340, grid=False, background_color=_GROUND[dark], fps=10) as scene:
                 self._scene: Scene = scene
                 self._frames: dict[str, Group] = {}
@@ -31,11 +32,16 @@ class ArmScene:
             scene.classes("lf-arm-scene")
             scene.move_camera(x=0.36, y=-0.42, z=0.3, look_at_x=0.12, look_at_y=0, look_at_z=0.09, duration=0)
 
+    def show_type(self, robot_type: str) -> None:
+        """Says so where another arm than an SO-101 is drawn as one."""
+        self._caption.show(pose.stand_in(robot_type))
+
     def show(self, joints: Mapping[str, list[str] | list[float]] | None) -> None:
         """`joints`: names, units and values, as in a heartbeat."""
         angles = pose.radians(joints["names"], joints["units"], joints["values"]) if joints else None  # type: ignore[arg-type]
         self._said.show("" if angles else _BETWEEN if joints is None else _UNKNOWN)
         self._said.set_visibility(angles is None)
+        self._caption.set_visibility(angles is not None)
         # Never hidden: three.js takes its size when it is first shown.
         set_attribute(self._place, "data-known", "yes" if angles or (self._shown and joints is None) else "no")
         if angles and angles != self._shown:

@@ -59,10 +59,12 @@ class AuditBar:
                 view.action,
                 self._chosen("action"),
             )
-            self._about = box("lf-input lf-filter-text", tag="input", type="search", aria_label="About")
-            self._about.props.update({"placeholder": "About: robot:robot-1", "maxlength": "300"})
-            self._about.props["value"] = view.subject or ""
-            self._about.on("change", self._chosen("subject"), js_handler=_VALUE)
+            about = box("lf-input lf-filter-text", tag="input", type="search", aria_label="About")
+            # As the attribute (^): the property would be set anew whenever the page changes, over what was typed.
+            about.props.update(
+                {"placeholder": "About: robot:robot-1", "maxlength": "300", "^value": view.subject or ""}
+            )
+            about.on("change", self._chosen("subject"), js_handler=_VALUE)
             TimeSpan(view.last, view.since, view.until, self._change)
             self._clear = link(PATH, "lf-button lf-filters-end")
             with self._clear:
@@ -77,8 +79,6 @@ class AuditBar:
 
     async def _change(self, **changed: object) -> None:
         self._view = self._view.changed(**changed)
-        # Whatever is sent to the browser next would put the old text back.
-        self._about.props["value"] = self._view.subject or ""
         self._clear.set_visibility(self._view.is_set)
         await self._apply(self._view)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from lefleet_server import problems
 from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import service as analyses
-from lefleet_server.dashboard import queries, so101_pose
+from lefleet_server.dashboard import queries, robot_queries, so101_pose
 from lefleet_server.dashboard.deletion import Deleter, build_tombstone
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.filters import Filters
@@ -21,6 +22,7 @@ from lefleet_server.dashboard.open_in import build_open_in
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
 from lefleet_server.dashboard.quality_panel import QualityPanel
+from lefleet_server.dashboard.robot_queries import Event
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.deletion import holds, tombstones
 from lefleet_server.deletion.models import LegalHold
@@ -92,7 +94,7 @@ def _unlabelled(episode_id: str, filters: Filters) -> None:
         Text("Next unlabelled", tag="span")
 
 
-def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
+def _build_player(episode: Episode, made: Sequence[EpisodePreview], told: Sequence[Event]) -> None:
     base = f"/api/v1/episodes/{quote(episode.id)}"
     robot_type = str(episode.meta.get("robot_type") or "")
     videos = {each.camera: address(each) for each in made if each.kind == "video" and each.sha256}
@@ -103,10 +105,18 @@ def _build_player(episode: Episode, made: Sequence[EpisodePreview]) -> None:
         frames=f"{base}/frames/{{camera}}/{{tick}}.jpg",
         data_episode=episode.id,
         robot_type=robot_type,
+        told=json.dumps([_told(event, episode) for event in told]),
         **({"kinematics": json.dumps(so101_pose.described())} if so101_pose.drawn(robot_type) else {}),
         # All or none: a camera that plays pictures beside one that plays a video would be out of step.
         **({"videos": json.dumps(videos)} if videos.keys() >= set(episode.cameras) else {}),
     )
+
+
+def _told(event: Event, episode: Episode) -> dict[str, object]:
+    """For the time line (static/player/events.js)."""
+    at_s = (event.at - episode.started_at).total_seconds()
+    text = f"{event.what} {event.detail}".strip() + (f" by {event.by}" if event.by else "")
+    return {"at_s": at_s, "stop": event.stop, "text": text}
 
 
 def _build_keeping(
@@ -134,6 +144,8 @@ def register(services: Services) -> None:
                 found = (await analyses.of_episodes(session, [episode_id])).get(episode_id)
                 held = await holds.of_episode(session, episode)
                 unlabelled = await queries.next_unlabelled(session, filters, episode)
+                ended_at = episode.started_at + timedelta(seconds=episode.duration_s)
+                told = await robot_queries.during(session, episode.robot_id, episode.started_at, ended_at)
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
         except (problems.Gone, problems.NotFound):
             async with services.db.session() as session:
@@ -148,7 +160,7 @@ def register(services: Services) -> None:
             quarantined = found is not None and found.state == "quarantined"
             top = EpisodeHead(episode, filters, neighbours, unlabelled, quarantined)
             with box("lf-episode"):
-                _build_player(episode, made)
+                _build_player(episode, made, told)
                 with box("lf-side"):
                     may_label = Role(user.role).covers(Role.OPERATOR)
                     LabelPanel(services, request, episode, judgement, may_label, top.show_outcome)

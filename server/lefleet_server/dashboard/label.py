@@ -1,5 +1,6 @@
 """What a person thinks of an episode. Saved at once, through the service that writes the audit log."""
 
+import asyncio
 from collections.abc import Callable
 
 from nicegui import ui
@@ -36,6 +37,7 @@ class LabelPanel:
         self._request = request
         self._episode = episode
         self._changed = changed
+        self._saving = asyncio.Lock()
         with box("lf-card lf-panel", tag="section"):
             Text("Outcome", tag="h2")
             with box("lf-label"):
@@ -58,33 +60,42 @@ class LabelPanel:
         button.props.update({"type": "button", "data-outcome": outcome, "data-key": f"{place} {outcome[0]}"})
         button.props.update({"title": f"Key {place} or {outcome[0].upper()}"})
         if may_label:
-            button.on("click", lambda: self._save(outcome, self._episode.label_note))
+            button.on("click", lambda: self._save(outcome=outcome))
         else:
             button.props.update({"disabled": True, "title": "Labelling needs the role operator"})
         return button
 
     def _build_note(self, may_label: bool) -> None:
         note = box("lf-input", tag="input", type="text", placeholder="Add a note", aria_label="Note")
-        note.props.update({"value": self._episode.label_note or "", "maxlength": str(_NOTE_MAX)})
+        # As the attribute (^): the property would be set anew whenever the page changes, over what was typed.
+        note.props.update({"^value": self._episode.label_note or "", "maxlength": str(_NOTE_MAX)})
         if may_label:
             note.on("change", self._note_changed, js_handler=_VALUE)
         else:
             note.props["disabled"] = True
 
     async def _note_changed(self, event: GenericEventArguments) -> None:
-        await self._save(self._episode.label_outcome, event.args.strip()[:_NOTE_MAX] or None)
+        await self._save(note=event.args.strip()[:_NOTE_MAX] or None)
 
     async def _take_back(self) -> None:
-        await self._save(None, self._episode.label_note)
+        await self._save(outcome=None)
 
-    async def _save(self, outcome: str | None, note: str | None) -> None:
+    async def _save(self, **changed: str | None) -> None:
+        """Saves `outcome` or `note`; the other one stays as it is."""
+        # In turn: leaving the note by a press on an outcome is two changes at once, and neither may undo the other.
+        async with self._saving:
+            await self._save_now(changed)
+
+    async def _save_now(self, changed: dict[str, str | None]) -> None:
         # The page may have been open for a day: what counts is what this person may do now.
         user = await user_of(self._services.db, self._request)
         if user is None or not Role(user.role).covers(Role.OPERATOR):
             ui.notify("You may not label any more: log in again.", type="negative")
             return
         async with self._services.db.transaction() as session:
-            self._episode = await service.set_label(session, user, self._episode.id, outcome, note)
+            found = await service.get_episode(session, self._episode.id)
+            label = {"outcome": found.label_outcome, "note": found.label_note} | changed
+            self._episode = await service.set_label(session, user, found.id, **label)
             judgement = await queries.last_label(session, self._episode.id)
         self._show(judgement)
         self._changed(self._episode)

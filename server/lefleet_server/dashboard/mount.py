@@ -13,6 +13,7 @@ from lefleet_server.dashboard import (
     episodes,
     errors,
     fleet,
+    holds,
     jobs,
     login,
     people,
@@ -39,7 +40,7 @@ def mount(app: FastAPI, services: Services) -> None:
     feed = FleetFeed(services)  # one for all pages: the fleet is read once
     fleet.register(services, feed)
     robot.register(services, feed)
-    for module in (episodes, episode, compare, sets, storage, jobs, tokens, people, person, audit, account):
+    for module in (episodes, episode, compare, sets, storage, holds, jobs, tokens, people, person, audit, account):
         module.register(services)
     nicegui_app.add_middleware(LoginRequired, services=services)
     nicegui_app.add_middleware(ContentPolicy)

@@ -54,7 +54,7 @@ class RobotPage:
                 self._notes = Notes(services, request, robot.id)
                 self._calibrations = Calibrations()
         self._live = (head, cameras, joints, motors, numbers)
-        self._verdict = verdict
+        self._verdict, self._joints = verdict, joints
         self._show(robot)
         self._show_history(history)
 
@@ -76,6 +76,7 @@ class RobotPage:
         self._verdict.show(robot.episode_id, robot.verdict)
 
     def _show_history(self, history: History) -> None:
+        self._joints.show_type(history.robot_type)
         self._episodes.show(history.episodes, history.rate)
         self._events.show(history.events)
         self._calibrations.show(history.calibrations)

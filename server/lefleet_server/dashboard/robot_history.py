@@ -139,7 +139,6 @@ class Notes:
             self._empty = Text("Nobody wrote anything yet.", "lf-muted", tag="p")
             self._by = box("lf-faint lf-notes-by")
             self._editor = box("lf-notes-editor")
-        self._build_editor()
         self._show_all()
 
     def show(self, found: RobotNotes | None) -> None:
@@ -149,10 +148,13 @@ class Notes:
             self._notes = found
             self._show_all()
 
-    def _build_editor(self) -> None:
+    def _build_editor(self, text: str) -> None:
+        self._editor.clear()
         with self._editor:
-            self._area = box("lf-input", tag="textarea", rows="9", aria_label="Notes", maxlength=str(_NOTES_MAX))
-            self._area.on("input", self._typed, js_handler=_VALUE)
+            # As its content: the property `value` would be set anew whenever the page changes, over what was typed.
+            area = Text(text, "lf-input", tag="textarea")
+            area.props.update({"rows": "9", "aria-label": "Notes", "maxlength": str(_NOTES_MAX)})
+            area.on("input", self._typed, js_handler=_VALUE)
             Text("Markdown. Everybody who may log in reads it.", "lf-faint")
             with box("lf-question-foot"):
                 self._button("Cancel", "", self._cancel)
@@ -170,6 +172,8 @@ class Notes:
         self._shown.set_content(text)
         self._shown.set_visibility(bool(text) and not editing)
         self._empty.set_visibility(not text and not editing)
+        if not editing:
+            self._editor.clear()
         self._editor.set_visibility(editing)
         self._edit.set_visibility(self._may_write and not editing)
         self._by.clear()
@@ -183,7 +187,7 @@ class Notes:
 
     def _begin(self) -> None:
         self._draft = self._notes.text if self._notes else ""
-        self._area.props["value"] = self._draft
+        self._build_editor(self._draft)
         self._show_all()
 
     def _cancel(self) -> None:

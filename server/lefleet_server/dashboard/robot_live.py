@@ -84,6 +84,9 @@ class Joints:
                 self._scene = ArmScene(dark=dark)
                 self._list = box("lf-joints-list")
 
+    def show_type(self, robot_type: str) -> None:
+        self._scene.show_type(robot_type)
+
     def show(self, robot: RobotState) -> None:
         joints = robot.said.get("joints") if robot.online else None
         self._scene.show(joints)

@@ -52,6 +52,8 @@ class Event:
     what: str
     detail: str
     by: str = ""
+    stop: bool = False
+    """Whether it is about an emergency stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,14 @@ class History:
     calibrations: Sequence[RobotChange]
     notes: RobotNotes | None
     holds: Sequence[LegalHold]
+    robot_type: str
+    """As its newest episode says; heartbeats do not. Empty before the first one."""
 
 
 _ACTIONS = {
     "robot.estop": "Emergency stop asked for",
     "robot.estop-release": "Emergency stop released",
+    "robot.verdict": "Episode judged",
     "robot.enrolled": "Enrolled",
     "robot.enrolment-code": "Enrolment code made",
     "robot.revoked": "Credential revoked",
@@ -80,6 +85,7 @@ _ACTIONS = {
 }
 _CHANGES = {"state": "State", "policy": "Policy", "calibration": "Calibration", "agent": "Agent"}
 _EVENTS = 30
+_DURING = 200
 
 
 async def history(session: AsyncSession, robot_id: str) -> History:
@@ -96,7 +102,22 @@ async def history(session: AsyncSession, robot_id: str) -> History:
         await notes.changes(session, robot_id, 20, "calibration"),
         await notes.read(session, robot_id),
         await holds.of_robot(session, robot_id),
+        await _type(session, robot_id),
     )
+
+
+async def _type(session: AsyncSession, robot_id: str) -> str:
+    newest = select(Episode.meta["robot_type"].astext).where(Episode.robot_id == robot_id)
+    return await session.scalar(newest.order_by(Episode.started_at.desc(), Episode.id.desc()).limit(1)) or ""
+
+
+async def during(session: AsyncSession, robot_id: str, since: datetime, until: datetime) -> Sequence[Event]:
+    """What happened to the robot from `since` to `until` by the server's clock, oldest first, some hundreds at most."""
+    told = RobotChange.robot_id == robot_id, RobotChange.at.between(since, until)
+    changes = await session.scalars(select(RobotChange).where(*told).order_by(RobotChange.at).limit(_DURING))
+    done = AuditEntry.subject == f"robot:{robot_id}", AuditEntry.at.between(since, until)
+    entries = await session.scalars(select(AuditEntry).where(*done).order_by(AuditEntry.at).limit(_DURING))
+    return sorted([*map(_change, changes), *map(_entry, entries)], key=lambda event: event.at)
 
 
 async def _rate(session: AsyncSession, robot_id: str) -> Rate:
@@ -110,10 +131,12 @@ async def _rate(session: AsyncSession, robot_id: str) -> Rate:
 def _change(change: RobotChange) -> Event:
     short = (lambda text: text[:12]) if change.what == "calibration" else str
     detail = f"{short(change.old)} → {short(change.new)}" if change.old else short(change.new)
-    return Event(change.at, _CHANGES.get(change.what, change.what), detail.replace("_", " "))
+    stop = change.what == "state" and "estopped" in (change.old, change.new)
+    return Event(change.at, _CHANGES.get(change.what, change.what), detail.replace("_", " "), stop=stop)
 
 
 def _entry(entry: AuditEntry) -> Event:
-    return Event(
-        entry.at, _ACTIONS.get(entry.action, entry.action), "", entry.actor.removeprefix("user:").removeprefix("robot:")
-    )
+    by = entry.actor.removeprefix("user:").removeprefix("robot:")
+    detail = str(entry.detail.get("outcome", "")) if entry.action == "robot.verdict" else ""
+    what = _ACTIONS.get(entry.action, entry.action)
+    return Event(entry.at, what, detail, by, stop=entry.action.startswith("robot.estop"))

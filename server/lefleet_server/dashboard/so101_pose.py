@@ -66,6 +66,14 @@ def drawn(robot_type: str) -> bool:
     return "so101" in robot_type.lower()
 
 
+def stand_in(robot_type: str) -> str:
+    """What to say where the live posture of such a robot is drawn all the same; empty for an SO-101 or no type."""
+    if not robot_type or drawn(robot_type):
+        return ""
+    name = "SO-100" if "so100" in robot_type.lower() else robot_type
+    return f"{name} drawn as SO-101: not its own shape"
+
+
 def described() -> dict[str, Any]:
     """The same for the browser (static/player/pose.js): `rest` is a joint's rotation at angle 0, row after row."""
     joints = [

@@ -10,7 +10,7 @@ from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, entry, line, main_cell, section, stat, term
-from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, link
+from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, icon, link
 from lefleet_server.dashboard.quality import QUARANTINED
 from lefleet_server.dashboard.retention import Rules
 from lefleet_server.dashboard.sections import page_for
@@ -45,8 +45,10 @@ class Storage:
         self._sees_place = user_on(request).role == Role.ADMIN
         self._min_free_bytes = services.settings.min_free_bytes
         self._shown: Usage | None = None
-        with head("Storage", "What the fleet has recorded, and the room that is left"):
-            pass
+        text = "What the fleet has recorded, and the room that is left"
+        with head("Storage", text), link("/holds", "lf-button"):
+            icon("lock")
+            Text("Legal holds", tag="span")
         with box("lf-card lf-stats"):
             self._episodes, _, self._episodes_hint = stat("Episodes")
             self._bytes, self._bytes_unit, self._bytes_hint = stat("Stored")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from lefleet_server.auth import Admin, CurrentUser, Operator, ServicesDep
 from lefleet_server.deletion import holds, service
 from lefleet_server.deletion.schemas import DeletedOut, HoldList, HoldOut, HoldRequest
-from lefleet_server.fields import Reason
+from lefleet_server.fields import INT64_MAX, Reason
 
 router = APIRouter(tags=["deletion"])
 
@@ -31,10 +31,16 @@ async def delete_episode(
 
 
 @router.get("/holds")
-async def list_holds(user: CurrentUser, services: ServicesDep) -> HoldList:
-    """Every legal hold, newest first."""
+async def list_holds(
+    user: CurrentUser,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    cursor: Annotated[int | None, Query(ge=0, le=INT64_MAX)] = None,
+) -> HoldList:
+    """Legal holds, newest first."""
     async with services.db.session() as session:
-        return HoldList(items=[HoldOut.model_validate(each) for each in await holds.list_holds(session)])
+        page = await holds.list_holds(session, limit, cursor)
+        return HoldList(items=[HoldOut.model_validate(e) for e in page.items], next_cursor=page.next_cursor)
 
 
 @router.put("/episodes/{episode_id}/hold")

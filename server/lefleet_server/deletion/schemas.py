@@ -27,6 +27,7 @@ class HoldOut(BaseModel):
 
 class HoldList(BaseModel):
     items: list[HoldOut]
+    next_cursor: int | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
 
 
 class DeletedOut(BaseModel):

@@ -5,7 +5,6 @@ limits on memory and time, because a crafted HDF5 file can make the library cras
 """
 
 import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,24 +15,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lefleet_server.episodes.attributes import FileError, plain
 from lefleet_server.episodes.limits import confine
 
 FORMAT = "1"
 _OUTCOMES = ("success", "failure", "unknown")
 
-_JSON = ("camera_fingerprints", "policy_files", "extra")
 _TIMES = ("monotonic_ns", "wall_ns", "lateness_ns", "inference_ns")
 _IMAGE_COLUMNS = {"image_bytes": "u4", "image_seq": "u4", "image_monotonic_ns": "i8", "image_wall_ns": "i8"}
 _MARKS = ("held", "intervention")
-
-
-class FileError(Exception):
-    """Not an episode file of format 1; `field` is the dataset or attribute that is wrong."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -44,7 +34,7 @@ def inspect(path: Path) -> dict[str, Any]:
     Raises FileError, or whatever HDF5 raises for a file that is none.
     """
     with h5py.File(path, "r", locking=False) as file:
-        attributes = _attributes(file)
+        attributes = plain(file.attrs)
         if attributes.get("lefleet_format") != FORMAT:
             raise FileError("lefleet_format", f"is {attributes.get('lefleet_format')!r}, this server reads {FORMAT!r}")
         ticks = _check_signals(file, attributes)
@@ -141,45 +131,6 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         names = ["observations/qpos", "action", "action_requested", *(f"time/{name}" for name in _TIMES), *marks]
         names += [f"observations/{column}/{camera}" for column in _IMAGE_COLUMNS for camera in cameras]
         return facts, {name: file[name][:] for name in names}
-
-
-def _attributes(file: h5py.File) -> dict[str, Any]:
-    found = {name: _plain(name, file.attrs[name]) for name in file.attrs}
-    return found | {name: _names(name, found[name]) for name in _JSON if name in found}
-
-
-def _names(name: str, text: Any) -> dict[str, str]:
-    """An attribute that holds a JSON object of strings."""
-    found = json.loads(text) if isinstance(text, str) else None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise FileError(name, "must be a JSON object of strings")
-    return {_plain(name, key): _plain(name, value) for key, value in found.items()}
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A value that JSON can hold."""
-    if isinstance(value, np.ndarray):
-        return [_plain(name, each) for each in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(name, value.item())
-    if isinstance(value, bytes | str):
-        return _text(name, value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise FileError(name, f"is {value}")
-    if isinstance(value, bool | int | float):
-        return value
-    raise FileError(name, f"has a type this server does not know: {type(value).__name__}")
-
-
-def _text(name: str, value: bytes | str) -> str:
-    """PostgreSQL stores neither NUL nor the lone surrogates as which h5py passes undecodable bytes on."""
-    try:
-        text = (value if isinstance(value, bytes) else value.encode("utf-8")).decode("utf-8")
-    except UnicodeError as error:
-        raise FileError(name, "is not UTF-8 text") from error
-    if "\x00" in text:
-        raise FileError(name, "contains the character NUL")
-    return text
 
 
 def _check_signals(file: h5py.File, attributes: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lefleet_server.episodes import reader
+from lefleet_server.episodes.attributes import FileError
 from lefleet_server.episodes.limits import confine
 from lefleet_server.exports import Format, most_bytes
 from lefleet_server.exports.recorded import Recorded
@@ -26,7 +26,7 @@ def _main(kind: str, path: Path, output: Path) -> int:
     try:
         writer.write(Recorded.read(path), output)
         found = {}
-    except reader.FileError as error:
+    except FileError as error:
         found = {"error": str(error)}
     except OSError as error:
         found = {"error": f"cannot be made: {error}"[:500]}

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from lefleet_server.analysis import signals
 from lefleet_server.episodes import reader
-from lefleet_server.episodes.reader import FileError, Recording
+from lefleet_server.episodes.attributes import FileError
+from lefleet_server.episodes.reader import Recording
 
 _GAP_PERIODS = 3
 """As the quality flag `stall` has it."""

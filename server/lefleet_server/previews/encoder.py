@@ -14,7 +14,8 @@ import av
 import numpy as np
 
 from lefleet_server.analysis.pictures import decoded
-from lefleet_server.episodes.reader import FileError, Recording
+from lefleet_server.episodes.attributes import FileError
+from lefleet_server.episodes.reader import Recording
 
 VIDEO_PX = 640
 """Of the longer side, at most."""

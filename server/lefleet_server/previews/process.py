@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from lefleet_server.episodes import reader
+from lefleet_server.episodes.attributes import FileError
 from lefleet_server.episodes.limits import confine
 from lefleet_server.previews import KINDS, MOST_BYTES, encoder
 
@@ -17,7 +18,7 @@ def _main(path: Path, camera: str, outputs: list[str]) -> int:
     confine(path, MOST_BYTES)
     try:
         found = encoder.encode(path, reader.recording(path), camera, dict(zip(KINDS, map(Path, outputs), strict=True)))
-    except reader.FileError as error:
+    except FileError as error:
         found = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}

@@ -1,4 +1,6 @@
-// What happened in an episode, found in its columns (GET /api/v1/episodes/{id}/signals). Pure.
+// What happened in an episode: found in its columns (GET /api/v1/episodes/{id}/signals), and told by the server. Pure.
+
+import { tickAt } from "./clock.js";
 
 // As the quality flags of docs/episode-format.md count it: units, seconds; and as the fleet page warns: milliseconds.
 const CLIPPED = 0.5;
@@ -8,12 +10,14 @@ const MISSING_PERIODS = 1.5;
 const MOST_OF_A_KIND = 200; // shorter pauses between two are overlooked in a long episode, so that they can be drawn
 
 export const KINDS = {
+  stop: "Emergency stop",
   person: "Person led",
   held: "Held",
   limited: "Limited",
   dropped: "Ticks missing",
   late: "Late",
   frozen: "No new picture",
+  server: "Noted by the server",
 };
 
 /** True where what the policy asked for is not what was sent, in the joint's own unit. */
@@ -56,7 +60,7 @@ function* frozen(times, seqs) {
   }
 }
 
-/** [{kind, first, last, text}] by their first tick, of what readSignals gives. */
+/** [{kind, first, last, text}] of what readSignals gives. */
 export function findEvents({ times, joints, seqs, held, intervention, lateness }) {
   const ticks = times.length;
   const pause = Math.floor(ticks / MOST_OF_A_KIND);
@@ -70,8 +74,19 @@ export function findEvents({ times, joints, seqs, held, intervention, lateness }
     ...during("late", (tick) => lateness[tick] > LATE_MS, (first, last) => `Began up to ${worst(first, last).toFixed(0)} ms late`),
     ...gaps(times),
     ...frozen(times, seqs),
-  ].sort((a, b) => a.first - b.first || a.last - b.last);
+  ];
 }
+
+/** The same of what the server knows of the robot: [{at_s: since the first tick, stop: whether it is about one, text}]. */
+export function placeTold(times, told) {
+  return told.map(({ at_s, stop, text }) => {
+    const tick = tickAt(times, at_s);
+    return { kind: stop ? "stop" : "server", first: tick, last: tick, text };
+  });
+}
+
+/** As the time line wants them: by their first tick. */
+export const inOrder = (events) => events.toSorted((a, b) => a.first - b.first || a.last - b.last);
 
 function range(first, last) {
   return Array.from({ length: last - first + 1 }, (_, i) => first + i);

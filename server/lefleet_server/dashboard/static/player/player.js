@@ -1,12 +1,13 @@
-// <lf-player signals frames robot-type [kinematics] [videos]>: an episode's cameras playing in step with plots of its joints.
+// <lf-player signals frames robot-type [told] [kinematics] [videos]>: an episode's cameras playing in step with plots of its joints.
 // `signals` is the address of the columns, `frames` the address of the pictures, with {camera} and {tick} in it,
+// `told` JSON of what the server knows of the robot during the episode (events.js),
 // `kinematics` JSON of the arm (so101_pose.py), missing for a robot that is drawn by none,
 // `videos` JSON of {camera: address}: while it plays they are shown (data-by="video"), else the tick's own pictures.
 // data-state says loading | paused | playing | buffering | error, data-tick the tick on show: tests and CSS read both.
 
 import { shortcut } from "../keys.js";
 import { Clock } from "./clock.js";
-import { findEvents } from "./events.js";
+import { findEvents, inOrder, placeTold } from "./events.js";
 import { AHEAD, Frames } from "./frames.js";
 import { Plots } from "./plots.js";
 import { Replay } from "./replay.js";
@@ -51,7 +52,9 @@ class Player extends HTMLElement {
     this.clock = new Clock(times);
     this.buildPictures(cameras);
     this.transport = new Transport(this, this.clock);
-    this.timeline = this.transport.timeline = new Timeline(this.transport.lanes, this, this.clock, findEvents(this.signals));
+    const told = placeTold(times, JSON.parse(this.getAttribute("told") ?? "[]"));
+    const events = inOrder([...findEvents(this.signals), ...told]);
+    this.timeline = this.transport.timeline = new Timeline(this.transport.lanes, this, this.clock, events);
     this.buildMotion(times, joints);
     const address = this.getAttribute("frames");
     const url = (camera, tick) => address.replace("{camera}", encodeURIComponent(camera)).replace("{tick}", tick);

@@ -5,6 +5,7 @@ import { echarts } from "nicegui-echart";
 import { limited } from "./events.js";
 
 const HEAD = 22; // px above each plot for its name and the values at the cursor
+const STACKED = 40; // the same where they do not fit beside each other
 const AXIS = 20; // px below for the seconds
 const LEFT = 40;
 const RIGHT = 10;
@@ -50,31 +51,55 @@ export class Plots {
     return { head, measured, sent, requested };
   }
 
+  /** px that the longest head needs in one line, with the widest values of the episode in it. */
+  measure() {
+    const widest = (values) => {
+      const [low, high] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [0, 0]);
+      return [low.toFixed(1), high.toFixed(1)].sort((a, b) => b.length - a.length)[0];
+    };
+    return Math.max(...this.joints.map((joint, i) => {
+      const { head, measured, sent, requested } = this.heads[i];
+      const asked = joint.requested.filter((_, tick) => limited(joint, tick));
+      measured.textContent = widest(joint.measured);
+      sent.textContent = `${widest(joint.sent)}${joint.unit}`;
+      requested.textContent = asked.length ? ` \u2009 ${widest(asked)}` : "";
+      head.style.width = "max-content";
+      return head.getBoundingClientRect().width;
+    }));
+  }
+
   layout() {
     const width = this.area.clientWidth;
     if (!width) return;
+    this.needs ??= this.measure();
     const columns = Math.min(width > 680 ? 3 : width > 430 ? 2 : 1, this.joints.length);
     const rows = Math.ceil(this.joints.length / columns);
     const plot = columns === 1 ? 84 : 96;
     const gap = 18;
-    const cell = { width: (width - gap * (columns - 1)) / columns, height: HEAD + plot + AXIS };
+    const cell = { width: (width - gap * (columns - 1)) / columns };
+    const stacked = cell.width - LEFT - RIGHT < this.needs;
+    this.head = stacked ? STACKED : HEAD;
+    cell.height = this.head + plot + AXIS;
+    this.area.classList.toggle("is-stacked", stacked);
     const height = rows * cell.height + (rows - 1) * 6;
     this.host.style.height = this.area.style.height = `${height}px`;
     this.grids = this.joints.map((_, i) => ({
       left: (i % columns) * (cell.width + gap) + LEFT,
-      top: Math.floor(i / columns) * (cell.height + 6) + HEAD,
+      top: Math.floor(i / columns) * (cell.height + 6) + this.head,
       width: cell.width - LEFT - RIGHT,
       height: plot,
     }));
     this.grids.forEach((grid, i) => Object.assign(this.heads[i].head.style, {
-      left: `${grid.left}px`, top: `${grid.top - HEAD}px`, width: `${grid.width}px`,
+      left: `${grid.left}px`, top: `${grid.top - this.head}px`, width: `${grid.width}px`,
     }));
     const ratio = devicePixelRatio;
     Object.assign(this.cursor, { width: width * ratio, height: height * ratio });
     this.colors = { hover: css("--line-strong"), cursor: css("--text") };
     this.chart.resize({ width, height });
     this.chart.setOption(this.options(), { notMerge: true });
-    if (this.tick !== undefined) this.show(this.seconds, this.tick);
+    if (this.tick === undefined) return;
+    this.write(this.tick);
+    this.draw();
   }
 
   options() {
@@ -113,7 +138,7 @@ export class Plots {
     const place = (event) => {
       const box = this.area.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-      const grid = this.held ?? this.grids.find((g) => x >= g.left - 6 && x <= g.left + g.width + 6 && y >= g.top - HEAD && y <= g.top + g.height + AXIS);
+      const grid = this.held ?? this.grids.find((g) => x >= g.left - 6 && x <= g.left + g.width + 6 && y >= g.top - this.head && y <= g.top + g.height + AXIS);
       return grid && { grid, seconds: ((x - grid.left) / grid.width) * this.times.at(-1) };
     };
     this.area.addEventListener("pointerdown", (event) => {

@@ -1,0 +1,142 @@
+"""All legal holds: what is held, by whom, since when and why; for administrators also to release."""
+
+from functools import partial
+from urllib.parse import quote
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from lefleet_server.accounts.models import Role
+from lefleet_server.dashboard.acting import Acting, actor
+from lefleet_server.dashboard.audit_words import name_of
+from lefleet_server.dashboard.dialogs import Question, button
+from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
+from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.lists import Column, Lines, cell, line
+from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
+from lefleet_server.dashboard.sections import page_for
+from lefleet_server.deletion import holds
+from lefleet_server.deletion.holds import HoldPage
+from lefleet_server.deletion.models import LegalHold
+from lefleet_server.fields import INT64_MAX
+from lefleet_server.services import Services
+
+PATH = "/holds"
+_ROWS = 50
+_EVERY_S = 10.0
+_COLUMNS = (
+    Column("Held", "minmax(150px, 1fr)"),
+    Column("Why", "minmax(180px, 2.2fr)"),
+    Column("By", "minmax(90px, 0.6fr)"),
+    Column("Since", "148px"),
+)
+_ACT = Column("", "112px", "is-right")
+
+
+class Holds:
+    """One viewer's page of the list; sends only what changed."""
+
+    def __init__(self, services: Services, request: Request, cursor: int | None) -> None:
+        self._services = services
+        self._cursor = cursor
+        self._acting = Acting(services, request)
+        self._question = Question()
+        self._may_release = Role(user_on(request).role).covers(Role.ADMIN)
+        self._shown: list[tuple[int, str]] | None = None
+        text = "No retention rule and nobody deletes what is held, until an administrator releases it"
+        with head("Legal holds", text), link("/storage", "lf-button"):
+            icon("storage")
+            Text("Storage", tag="span")
+        self._lines = Lines((*_COLUMNS, _ACT) if self._may_release else _COLUMNS, "Legal holds")
+        self._pager = box("lf-pager")
+
+    async def refresh(self) -> None:
+        async with self._services.db.session() as session:
+            page = await holds.list_holds(session, _ROWS, self._cursor)
+        now = [(hold.id, hold.reason) for hold in page.items]
+        if now != self._shown:
+            self._shown = now
+            self._show(page)
+
+    def _show(self, page: HoldPage) -> None:
+        if page.items:
+            with self._lines.rebuild():
+                for hold in page.items:
+                    self._build_line(hold)
+        else:
+            with self._lines.only():
+                text = "Operators hold an episode, or all those of a robot, on its page."
+                empty("lock", "Nothing is held" if self._cursor is None else "Nothing older is held", text)
+        self._pager.clear()
+        with self._pager:
+            self._build_pager(len(page.items), page.next_cursor)
+
+    def _build_line(self, hold: LegalHold) -> None:
+        subject = holds.subject(hold)
+        with line(classes="is-top", data_hold=subject):
+            with box("lf-line-cell is-main"), link(_place(hold), "lf-link-quiet lf-cut"):
+                if hold.robot_id is not None:
+                    Text(hold.robot_id, "lf-cell-main lf-cut")
+                    Text("All of its episodes", "lf-cell-sub")
+                else:
+                    Text(name_of(subject), "lf-cell-main lf-cut")
+                    Text("Episode", "lf-cell-sub")
+            with cell("Why", "lf-reason"):
+                Text(hold.reason)
+            with cell("By", "lf-cut"):
+                Text(name_of(hold.placed_by), "lf-cut")
+            with cell("Since", "lf-muted"):
+                Time(hold.placed_at)
+            if self._may_release:
+                with cell("", "is-right is-act"):
+                    button("Release", partial(self._ask_release, hold), aria_label=f"Release: {subject}")
+
+    def _build_pager(self, shown: int, next_cursor: int | None) -> None:
+        if self._cursor is None and next_cursor is None:
+            return
+        Text(f"{shown} holds on this page", tag="span")
+        with box():
+            with link(PATH, "lf-button" if self._cursor is not None else "lf-button is-off"):
+                icon("previous")
+                Text("Newest", tag="span")
+            with link(f"{PATH}?before={next_cursor}", "lf-button" if next_cursor is not None else "lf-button is-off"):
+                Text("Older", tag="span")
+                icon("next")
+
+    async def _ask_release(self, hold: LegalHold) -> None:
+        robot, episode = hold.robot_id, hold.episode_id
+        what = f"all episodes of {robot}" if robot is not None else f"episode {episode}"
+        text = f"It says: {hold.reason}. Retention rules and administrators may delete then what nothing else holds."
+        if not await self._question.ask(f"Release the hold on {what}?", text, "Release"):
+            return
+        if robot is not None:
+            release = partial(holds.release_robot, robot_id=robot)
+        else:
+            release = partial(holds.release_episode, episode_id=str(episode))
+        await self._acting.change(
+            Role.ADMIN, lambda session, who: release(session, actor=actor(who)), lambda _: self.refresh()
+        )
+
+
+def _place(hold: LegalHold) -> str:
+    if hold.robot_id is not None:
+        return f"/robots/{quote(hold.robot_id, safe='')}"
+    return f"/episodes/{quote(str(hold.episode_id), safe='')}"
+
+
+def _before(params: QueryParams) -> int | None:
+    """What is no number, or none that the database has, is the first page."""
+    text = params.get("before", "")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return number if number is not None and number <= INT64_MAX else None
+
+
+def register(services: Services) -> None:
+    @page_for(PATH, "Legal holds", Role.VIEWER)
+    async def page(request: Request) -> None:
+        with frame(request, "Storage"):
+            fresh = Fresh()
+            shown = Holds(services, request, _before(request.query_params))
+            await shown.refresh()
+            fresh.every(_EVERY_S, shown.refresh)
