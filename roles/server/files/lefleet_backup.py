@@ -399,7 +399,10 @@ def restore(settings: Settings, stack: Stack, folder: Path) -> dict[str, Any]:
     # Workers, too: they would write into the database that is on its way out.
     stack.run("stop", "api", "worker")
     fill(stack, folder / "database.dump")
+    lost = not settings.live_blobs.is_dir()
     missing = bring_back(settings, blobs)
+    if lost and not settings.store_url:  # what Caddy has mounted is the folder that is gone
+        stack.run("up", "--detach", "--no-deps", "--wait", "--force-recreate", "caddy")
     before = exchange(stack)
     authority = restore_authority(settings, stack, folder / "pki")
     stack.run("run", "--rm", "-T", "--no-deps", "migrate")
