@@ -33,7 +33,7 @@ from lefleet_agent.courier.room import Room
 from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.tokens import Tokens
 from lefleet_agent.courier.uploads import Uploader
-from lefleet_agent.courier.wishes import Wishes
+from lefleet_agent.courier.wishes import Levers, Wishes
 from lefleet_agent.credential import Credential
 from lefleet_agent.episode import RobotInfo
 from lefleet_agent.liveness import Pulse
@@ -50,6 +50,7 @@ from lefleet_agent.retention import WhenFull
 from lefleet_agent.robot import MonitoredRobot, ResettableRobot
 from lefleet_agent.spool import Spool, SpoolError
 from lefleet_agent.stopping import CutShortError, Stop, end
+from lefleet_agent.task import Task
 from lefleet_agent.wiring_policy import ActivePolicy
 from lefleet_agent.wiring_teleop import build_driver, build_following, build_leader, build_pose, build_reset
 
@@ -107,6 +108,7 @@ def _session(
             build_room(settings),
             drain(settings.state_dir).asked_by,
             build_pose("safety.park_pose", settings.safety.park_pose, robot.info),
+            (lambda: settings.task) if demonstrations else Task(settings.state_dir, settings.task),
             build_reset(settings, robot.info, loop, operator, leader),
             takeover(settings.state_dir).asked_by if leader and not demonstrations else list,
             episodes,
@@ -163,13 +165,7 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
         api,
         Uploader(api, spool, pieces, gate, counted),
         LossCheck(api, spool, metrics.offered_again.inc),
-        Wishes(
-            api.twin(),
-            emergency_stop(settings.state_dir),
-            Obeyed(settings.state_dir),
-            settings.state_dir / "run",
-            settings.courier.timeout_s,
-        ),
+        Wishes(api.twin(), build_levers(settings), Obeyed(settings.state_dir), settings.courier.timeout_s),
         Renewal(api, tokens, settings.state_dir, settings.robot_id, settings.courier.renew_credential_s),
         Room(spool, settings.recording.spool_budget_bytes, build_rule(settings), metrics),
         report,
@@ -178,6 +174,11 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
         settings.courier,
         stop,
     )
+
+
+def build_levers(settings: AgentSettings) -> Levers:
+    state_dir = settings.state_dir
+    return Levers(emergency_stop(state_dir), drain(state_dir), Task(state_dir, settings.task), state_dir / "run")
 
 
 def build_api(settings: AgentSettings, tokens: Tokens | str | None = None) -> ServerApi:

@@ -39,6 +39,7 @@ class Fleet:
         self.robot = FakeRobot(succeeds_after=2)
         self.states: list[tuple[str, str]] = []
         self.episodes: list[EpisodeInfo] = []
+        self.task = "wave"
         self.digest = "a" * 64
         self.policy = ScriptedPolicy()
         self.estop = Requests(Path("/nowhere/estop"))
@@ -124,13 +125,14 @@ class Fleet:
 
         pilot = PersonPilot(self.person) if self.person else PolicyPilot(self, drive, self.certainty)
         reset = self.make_reset(loop, operator)
-        around = Surroundings(lambda: self.room, rest, self.park_pose, reset, self.taken_over, self.limit)
+        park_pose, hands = self.park_pose, self.taken_over
+        around = Surroundings(lambda: self.room, rest, park_pose, lambda: self.task, reset, hands, self.limit)
         Session(self.robot, pilot, loop, self, operator, around, settings, self.stop).run()
 
 
 def test_an_episode_names_its_policy_robot_task_and_scene():
     fleet = Fleet()
-    fleet.run(task="wave")
+    fleet.run()
     (info,) = fleet.episodes
     assert (info.policy.digest, info.task, info.seed, info.robot) == (fleet.digest, "wave", 7, fleet.robot.info)
     assert fleet.ended == (Outcome.SUCCESS, False, "task done") and fleet.frames == 2
@@ -166,6 +168,19 @@ def test_an_episode_that_the_reward_model_never_calls_done_is_a_failure_at_the_t
     fleet.runner, fleet.certainty = Watched, Certainty(0.9, hold_s=30, every_s=0.005)
     fleet.run(episode_time_limit_s=0.2)
     assert fleet.ended == (Outcome.FAILURE, False, "time limit")
+
+
+def test_a_task_that_changes_holds_from_the_next_episode_on():
+    fleet = Fleet(rounds=2)
+    begin = fleet.begin
+
+    def note(info):
+        begin(info)
+        fleet.task = "sort the bolts"
+
+    fleet.begin = note
+    fleet.run()
+    assert [info.task for info in fleet.episodes] == ["wave", "sort the bolts"]
 
 
 def test_scenes_count_up_and_episodes_have_ids_of_their_own():

@@ -9,9 +9,10 @@ import pytest
 
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import Retryable, ServerError
-from lefleet_agent.courier.wishes import Wishes
-from lefleet_agent.obeyed import Obeyed
-from lefleet_agent.requests import emergency_stop
+from lefleet_agent.courier.wishes import Levers, Wishes
+from lefleet_agent.obeyed import REST, TASK, Obeyed
+from lefleet_agent.requests import drain, emergency_stop
+from lefleet_agent.task import Task
 from lefleet_agent.verdict import VERDICT, Verdict, Word, read
 
 
@@ -53,7 +54,8 @@ def wishes(server, tmp_path) -> Wishes:
 
 def ask(server, tmp_path) -> Wishes:
     api = ServerApi(f"http://127.0.0.1:{server.server_address[1]}", "lfr_x")
-    return Wishes(api, emergency_stop(tmp_path), Obeyed(tmp_path), tmp_path / "run", 10)
+    levers = Levers(emergency_stop(tmp_path), drain(tmp_path), Task(tmp_path, "stack"), tmp_path / "run")
+    return Wishes(api, levers, Obeyed(tmp_path), 10)
 
 
 def test_a_stop_is_obeyed_and_only_a_newer_release_ends_it(server, wishes, tmp_path):
@@ -212,3 +214,52 @@ def test_a_word_that_cannot_be_left_hides_no_stop_and_is_tried_again(server, wis
     (tmp_path / "run").unlink()
     wishes()
     assert read((tmp_path / "run" / VERDICT).read_text()) == Verdict(Word.SUCCESS, "ada", "e1")
+
+
+def test_rest_and_a_task_are_obeyed_once_and_outlive_a_restart(server, wishes, tmp_path):
+    rests, task = drain(tmp_path).asked_by, Task(tmp_path, "stack")
+    server.say(0, False, rest={"number": 3, "wanted": True}, task={"number": 4, "text": "sort the bolts"})
+    assert wishes() == 0 and wishes.settling
+    assert rests() == ["dashboard"] and task() == "sort the bolts"
+    drain(tmp_path).withdraw("dashboard")
+    task.ask_for("what somebody said here")
+    assert ask(server, tmp_path)() > 0, "there is nothing new in it"
+    assert rests() == [] and task() == "what somebody said here"
+    server.say(0, False, rest={"number": 5, "wanted": False}, task={"number": 6, "text": None})
+    wishes()
+    assert rests() == [] and task() == "stack"
+    assert [Obeyed(tmp_path).number(kind) for kind in (REST, TASK)] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"rest": {"number": 9, "wanted": "yes"}, "task": {"number": 9, "text": 7}},
+        {"rest": {"number": -1, "wanted": True}, "task": {"number": 1 << 53, "text": "x"}},
+        {"rest": None, "task": []},
+        {"rest": {"wanted": True}, "task": {"text": "x"}},
+    ],
+)
+def test_strange_words_about_rest_and_task_hide_no_stop_and_do_nothing(server, wishes, tmp_path, strange):
+    server.say(5, True, **strange)
+    wishes()
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
+    assert drain(tmp_path).asked_by() == [] and Task(tmp_path, "stack")() == "stack"
+
+
+def test_a_person_who_rests_the_robot_here_is_not_overruled_from_afar(server, wishes, tmp_path):
+    drain(tmp_path).request("operator")
+    server.say(0, False, rest={"number": 3, "wanted": True})
+    wishes()
+    server.say(0, False, rest={"number": 4, "wanted": False})
+    wishes()
+    assert drain(tmp_path).asked_by() == ["operator"]
+
+
+def test_a_task_that_cannot_be_read_any_more_stays(tmp_path):
+    task = Task(tmp_path, "stack")
+    task.ask_for("sort")
+    assert task() == "sort"
+    (tmp_path / "task").unlink()
+    (tmp_path / "task").mkdir()  # as unreadable as a dead disk
+    assert task() == "sort"

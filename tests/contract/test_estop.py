@@ -1,4 +1,4 @@
-"""What a person at the server wants, on its way to the files that control looks at, and back: stops, verdicts."""
+"""What people at the server want, on its way to the files that control looks at, and back: stops, verdicts, orders."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,12 @@ import pytest
 from lefleet_agent import credential
 from lefleet_agent.control.operator import Operator
 from lefleet_agent.episode import Outcome
-from lefleet_agent.requests import emergency_stop
+from lefleet_agent.requests import drain, emergency_stop
+from lefleet_agent.task import Task
 from lefleet_agent.wiring import build_courier
 
-STOP = "/api/v1/robots/robot-1/estop"
+ROBOT = "/api/v1/robots/robot-1"
+STOP = f"{ROBOT}/estop"
 
 
 class Server:
@@ -70,6 +72,18 @@ class Person:
 
     def judge(self, episode_id: str, word: str) -> httpx.Response:
         return self._http.put("/api/v1/robots/robot-1/verdict", json={"episode_id": episode_id, "word": word})
+
+    def orders(self, **what: object) -> None:
+        """`rest=True`, `task="sort"`."""
+        for kind, value in what.items():
+            if kind == "rest":
+                done = self._http.request("PUT" if value else "DELETE", f"{ROBOT}/rest")
+            else:
+                done = self._http.put(f"{ROBOT}/task", json={"text": value})
+            done.raise_for_status()
+
+    def sees_of(self, what: str) -> dict:
+        return self._http.get(ROBOT).raise_for_status().json()[what]
 
     def sees(self) -> dict:
         return self._http.get("/api/v1/robots/robot-1").raise_for_status().json()["estop"]
@@ -232,3 +246,32 @@ def test_an_episode_ends_as_a_person_at_the_server_says_and_no_other_does(server
         assert control.wants() is None and not word.exists()
         refused = person.judge(first, "success")
         assert refused.status_code == 409
+
+
+def test_rest_and_a_task_reach_the_robot_and_the_server_hears_that_they_did(server, enrolled, person, wait_until):
+    side = enrolled(server.url)
+    task, rests = Task(side.settings.state_dir, "stack"), drain(side.settings.state_dir).asked_by
+    with courier(side):
+        control_says(side, "running")
+        person.orders(rest=True, task="sort the bolts")
+        wait_until(lambda: rests() == ["dashboard"] and task() == "sort the bolts")
+        wait_until(lambda: person.sees_of("rest")["heard"] and person.sees_of("task")["heard"])
+        assert person.sees_of("rest")["wanted"]
+    person.orders(rest=False, task=None)
+    assert rests() == ["dashboard"], "it is away"
+    with courier(side):
+        wait_until(lambda: rests() == [] and task() == "stack")
+        wait_until(lambda: person.sees_of("rest")["heard"])
+        assert not person.sees_of("rest")["wanted"]
+
+
+def test_a_rest_that_was_ended_at_the_robot_is_told(server, enrolled, person, agent_command, wait_until):
+    side = enrolled(server.url)
+    with courier(side):
+        person.orders(rest=True)
+        wait_until(lambda: person.sees_of("rest")["heard"])
+        resume = agent_command("resume", "--by", "all", "--config", side.config)
+        subprocess.run(resume, check=True)
+        wait_until(lambda: not person.sees_of("rest")["wanted"])
+    with courier(side):
+        assert drain(side.settings.state_dir).asked_by() == []

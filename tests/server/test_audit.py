@@ -102,6 +102,13 @@ STEPS = [
         lambda _: (f"{API}/robots/robot-9/notes", {"json": {"text": "Its elbow slips.", "version": 0}}),
     ),
     ("PUT", f"{API}/estop", lambda _: (f"{API}/estop", {})),
+    ("PUT", f"{API}/robots/{{robot_id}}/rest", lambda _: (f"{API}/robots/robot-1/rest", {})),
+    ("DELETE", f"{API}/robots/{{robot_id}}/rest", lambda _: (f"{API}/robots/robot-1/rest", {})),
+    (
+        "PUT",
+        f"{API}/robots/{{robot_id}}/task",
+        lambda _: (f"{API}/robots/robot-1/task", {"json": {"text": "Sort the bolts"}}),
+    ),
     (
         "PUT",
         VERDICT,

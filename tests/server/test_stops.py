@@ -9,6 +9,7 @@ from lefleet_server.accounts.models import AuditEntry, Role
 from lefleet_server.robots import service
 from lefleet_server.robots.models import RobotStop
 from lefleet_server.robots.stops import StopState, seen
+from lefleet_server.robots.wishes import Heard
 
 STOP = "/api/v1/robots/robot-1/estop"
 WISHES = "/api/v1/robot/wishes"
@@ -113,7 +114,7 @@ async def test_another_process_of_the_server_hears_too(robot, operator, settings
     async def stays() -> bool:
         return False
 
-    waiting = asyncio.create_task(other.wishes.newer("robot-1", 0, None, 30, stays))
+    waiting = asyncio.create_task(other.wishes.newer("robot-1", Heard(0), 30, stays))
     await asyncio.sleep(0.5)
     assert not waiting.done()
     number = (await operator.put(STOP)).json()["number"]

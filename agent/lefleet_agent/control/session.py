@@ -56,6 +56,8 @@ class Surroundings:
     asked_to_rest: Callable[[], list[str]]
     park_pose: Action | None
     """Shape (joints,); None: the arm stays where it is."""
+    task: Callable[[], str]
+    """What the policy is to do."""
     reset: Reset = field(default_factory=NoReset)
     taken_over: Callable[[], list[str]] = list
     """Who has the arm in hand with the leader arm."""
@@ -281,7 +283,7 @@ class Session:
             episode_id=uuid.uuid4().hex,
             robot=self._robot.info,
             policy=self._pilot.policy,
-            task=self._settings.task,
+            task=self._around.task(),
             fps=self._settings.control_hz,
             agent_version=__version__,
             started_wall_ns=time.time_ns(),
@@ -295,4 +297,4 @@ class Session:
     def _status(self, state: RobotState, detail: str = "") -> None:
         self._state, self._detail = state, detail
         policy = self._pilot.policy.reference() if self._pilot.policy else None
-        self._recorder.status({"state": state, "detail": detail, "task": self._settings.task, "policy": policy})
+        self._recorder.status({"state": state, "detail": detail, "task": self._around.task(), "policy": policy})

@@ -116,12 +116,12 @@ class ServerApi:
         except (TypeError, ValueError) as error:
             raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
 
-    def wish(self, stop: int, verdict: int, wait_s: float) -> Wish:
+    def wish(self, stop: int, verdict: int, rest: int, task: int, wait_s: float) -> Wish:
         """As soon as there is one newer than these numbers, else the newest there is after `wait_s`.
 
         `wait_s` must be shorter than the timeout.
         """
-        numbers = {"since": stop, "verdict_since": verdict, "wait_s": wait_s}
+        numbers = {"since": stop, "verdict_since": verdict, "rest_since": rest, "task_since": task, "wait_s": wait_s}
         answer = self._call("GET", "/robot/wishes", params=numbers)
         try:
             return read(_values(answer, "estop"))

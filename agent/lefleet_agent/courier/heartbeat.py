@@ -10,8 +10,8 @@ from typing import Any
 from lefleet_agent import __version__
 from lefleet_agent.courier.silence import Silence
 from lefleet_agent.liveness import UNTIL
-from lefleet_agent.obeyed import Obeyed
-from lefleet_agent.requests import DASHBOARD, emergency_stop
+from lefleet_agent.obeyed import REST, TASK, Obeyed
+from lefleet_agent.requests import DASHBOARD, drain, emergency_stop
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
 CONTROL_SILENT_S = 5.0
@@ -28,6 +28,7 @@ class Report:
         self._budget_bytes = budget_bytes
         self._obeyed = Obeyed(state_dir)
         self._emergency = emergency_stop(state_dir)
+        self._drain = drain(state_dir)
         self._stats: SpoolStats | None = None
         self._silence = Silence(self._run / "control.json")
 
@@ -47,6 +48,7 @@ class Report:
             "spool": spool,
             "disk": self._disk(),
             "estop": self._estop(),
+            "orders": self._orders(),
             "courier": self._courier(),
             "agent_version": __version__,
             "metrics": metrics,
@@ -111,6 +113,14 @@ class Report:
         try:
             # In this order: a stop's file is made before its number is kept, so a missing one was cleared here.
             return {"wish": self._obeyed.number(), "holds": DASHBOARD in self._emergency.asked_by()}
+        except OSError:
+            return None
+
+    def _orders(self) -> dict[str, Any] | None:
+        """Which words about its rest and its task were obeyed last, and whether that rest still holds."""
+        try:
+            rests = DASHBOARD in self._drain.asked_by()
+            return {"rest": self._obeyed.number(REST), "task": self._obeyed.number(TASK), "rests": rests}
         except OSError:
             return None
 

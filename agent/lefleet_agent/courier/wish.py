@@ -18,21 +18,40 @@ class VerdictWish:
 
 
 @dataclass(frozen=True, slots=True)
+class RestWish:
+    """The newest word of people about whether this robot begins episodes."""
+
+    number: int
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWish:
+    """The newest word of people about what this robot is to do; None: what its settings say."""
+
+    number: int
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """The newest word of people about this robot's emergency stop, and about an episode."""
+    """The newest word of people about this robot's emergency stop, an episode, its rest and its task."""
 
     number: int
     """Of the emergency stop's; grows with each word; 0 when nobody ever said one."""
     wanted: bool
     verdict: VerdictWish | None
-    """None when nobody ever said one, and where the server says nothing that this release knows."""
+    """None when nobody ever said one, and where the server says nothing that this release knows. So the others."""
+    rest: RestWish | None = None
+    task: TaskWish | None = None
 
 
 def read(values: dict[str, Any]) -> Wish:
-    """Raises ValueError for no number with a wish. A strange verdict is none: it must not hide a stop."""
+    """Raises ValueError for no number with a wish. Other strange words are none: they must not hide a stop."""
     match values["estop"]:
         case {"number": int(number), "wanted": bool(wanted)} if _is_number(number):
-            return Wish(number, wanted, _verdict(values.get("verdict")))
+            verdict, rest, task = _verdict(values.get("verdict")), _rest(values.get("rest")), _task(values.get("task"))
+            return Wish(number, wanted, verdict, rest, task)
         case other:
             raise ValueError(f"estop is {str(other)[:200]}, no number with a wish")
 
@@ -43,6 +62,22 @@ def _verdict(said: object) -> VerdictWish | None:
             _is_number(number) and word in set(Word) and episode_id
         ):
             return VerdictWish(number, Verdict(Word(word), by.removeprefix("user:"), episode_id))
+        case _:
+            return None
+
+
+def _rest(said: object) -> RestWish | None:
+    match said:
+        case {"number": int(number), "wanted": bool(wanted)} if _is_number(number):
+            return RestWish(number, wanted)
+        case _:
+            return None
+
+
+def _task(said: object) -> TaskWish | None:
+    match said:
+        case {"number": int(number), "text": str() | None as text} if _is_number(number):
+            return TaskWish(number, text)
         case _:
             return None
 

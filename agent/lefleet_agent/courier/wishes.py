@@ -1,4 +1,4 @@
-"""What people ask of this robot through the server: an emergency stop, its release, the end of an episode.
+"""What people ask of this robot through the server: an emergency stop, its release, an episode's end, rest, a task.
 
 The server numbers what people say. A robot obeys only what is newer than what it obeyed last, and remembers that on its
 disk: so a stop that somebody beside the robot cleared does not come back with the next answer, and no server that is
@@ -7,15 +7,17 @@ late or twice ends nothing else.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import UploadGone
-from lefleet_agent.courier.wish import VerdictWish
-from lefleet_agent.obeyed import Obeyed
+from lefleet_agent.courier.wish import RestWish, TaskWish, VerdictWish, Wish
+from lefleet_agent.obeyed import REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
+from lefleet_agent.task import Task
 from lefleet_agent.verdict import leave
 
 log = structlog.get_logger()
@@ -28,18 +30,25 @@ OLD_SERVER_S = 60.0
 """Between questions to a server that has no such address."""
 
 
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """What a wish moves."""
+
+    emergency: Requests
+    rest: Requests
+    task: Task
+    run: Path
+    """Where control takes words about episodes from."""
+
+
 class Wishes:
     """Asks the server and obeys. What a person waits to see (`settling`) is for whoever calls it to tell."""
 
-    def __init__(self, api: ServerApi, emergency: Requests, obeyed: Obeyed, run: Path, timeout_s: float) -> None:
-        """`api`: for this alone, so that hanging up ends nothing else. `run`: where control takes words from.
-
-        `timeout_s`: of its requests.
-        """
+    def __init__(self, api: ServerApi, levers: Levers, obeyed: Obeyed, timeout_s: float) -> None:
+        """`api`: for this alone, so that hanging up ends nothing else. `timeout_s`: of its requests."""
         self._api = api
-        self._emergency = emergency
+        self._levers = levers
         self._obeyed = obeyed
-        self._run = run
         self._verdict = 0
         self._wait_s = min(WAIT_MAX_S, timeout_s / 2)
         self._settling = 0
@@ -60,25 +69,52 @@ class Wishes:
         until_s = time.monotonic() + wait_s
         self._settling = max(0, self._settling - 1)
         known = self._obeyed.number()
+        rest, task = self._obeyed.number(REST), self._obeyed.number(TASK)
         try:
-            wish = self._api.wish(known, self._verdict, wait_s)
+            wish = self._api.wish(known, self._verdict, rest, task, wait_s)
         except UploadGone as error:
             return self._unknown_there(error)
         self._told_old = False
-        if wish.number > known:
+        stop_first = wish.number > known
+        if stop_first:
             self._obey(wish.wanted, known)
             self._obeyed.keep(wish.number)  # last: what was not done is done again
             log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
-        elif wish.verdict is None or wish.verdict.number <= self._verdict:
+        if not (self._obey_others(wish, rest, task) or stop_first):
             return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
-        if wish.verdict and wish.verdict.number > self._verdict:
-            self._pass_on(wish.verdict)
         self._settling = SETTLE_LOOKS
         return 0.0
 
+    def _obey_others(self, wish: Wish, rest: int, task: int) -> bool:
+        """Whether there was any."""
+        news = False
+        if wish.verdict and wish.verdict.number > self._verdict:
+            self._pass_on(wish.verdict)
+            news = True
+        if wish.rest and wish.rest.number > rest:
+            self._rest(wish.rest)
+            news = True
+        if wish.task and wish.task.number > task:
+            self._take_task(wish.task)
+            news = True
+        return news
+
+    def _rest(self, wish: RestWish) -> None:
+        if wish.wanted:
+            self._levers.rest.request(DASHBOARD)
+        else:
+            self._levers.rest.withdraw(DASHBOARD)
+        self._obeyed.keep(wish.number, REST)
+        log.info("obeyed", wish=wish.number, rest=wish.wanted)
+
+    def _take_task(self, wish: TaskWish) -> None:
+        self._levers.task.ask_for(wish.text)
+        self._obeyed.keep(wish.number, TASK)
+        log.info("obeyed", wish=wish.number, task=wish.text)
+
     def _pass_on(self, said: VerdictWish) -> None:
         """Leaves the word for control, which drops it when another episode runs."""
-        leave(self._run, said.verdict)
+        leave(self._levers.run, said.verdict)
         self._verdict = said.number
         verdict = said.verdict
         log.info("passed on", episode=verdict.episode_id, outcome=verdict.word.value, by=verdict.by)
@@ -92,9 +128,9 @@ class Wishes:
 
     def _obey(self, wanted: bool, known: int) -> None:
         if wanted:
-            self._emergency.request(DASHBOARD)
+            self._levers.emergency.request(DASHBOARD)
         elif known:
-            self._emergency.withdraw(DASHBOARD)
+            self._levers.emergency.withdraw(DASHBOARD)
         else:
             # A disk that forgot what was obeyed: this release may be older than the stop that holds.
             log.warning("a release was not obeyed: this robot does not know which stop came before; release again")

@@ -13,6 +13,7 @@ from lefleet_server.cli import (
     fetch,
     keeping,
     login,
+    orders,
     output,
     own,
     people,
@@ -55,6 +56,18 @@ cli.command(
     "verdict",
     epilog=examples("lefleet verdict robot-1 success", "lefleet verdict robot-1 redo --episode ID"),
 )(words.verdict)
+robots.app.command("rest", epilog=examples("lefleet robots rest robot-1 robot-2", "lefleet robots rest --all"))(
+    orders.rest
+)
+robots.app.command("resume", epilog=examples("lefleet robots resume robot-1", "lefleet robots resume --all --yes"))(
+    orders.resume
+)
+robots.app.command(
+    "task",
+    epilog=examples(
+        'lefleet robots task robot-1 robot-2 --text "Sort the bolts"', "lefleet robots task --all --default"
+    ),
+)(orders.task)
 cli.add_typer(episodes.app, name="episodes")
 episodes.app.command(
     "download",

@@ -85,7 +85,9 @@ def show_robot(robot: Robot, profile: ProfileOption = None, as_json: JsonOption 
         ("detail", said.get("detail", "")),
         ("emergency stop", _stop(found["estop"])),
         ("seen", local(found["last_seen_at"])),
+        ("rest", _rest(found["rest"])),
         ("task", said.get("task", "")),
+        ("next task", _next_task(found["task"])),
         ("policy", " ".join(filter(None, ((said.get("policy") or {}).get(k, "") for k in ("repo", "commit", "type"))))),
         ("rate held", _of(found, "loop", "hz", "{:.1f} Hz")),
         ("lateness p99", _of(found, "loop", "lateness_ms_p99", "{:.1f} ms")),
@@ -151,7 +153,7 @@ def emergency_stop(
     as_json: JsonOption = False,
 ) -> None:
     """Stop ROBOTs at once, or all: the arms hold still, torque on. Asks nothing; exit status 3: not all said so yet."""
-    names = _which(robots, everyone)
+    names = which(robots, everyone)
     with connect(profile) as api:
         if everyone:
             names = api.put("/estop")["robots"]
@@ -175,7 +177,7 @@ def clear(
     as_json: JsonOption = False,
 ) -> None:
     """End the emergency stop of ROBOTs: their arms may move again. Exit status 3: not all said so yet."""
-    names = _which(robots, everyone)
+    names = which(robots, everyone)
     with connect(profile) as api:
         found = {robot["id"]: robot["estop"] for robot in api.get("/robots")["items"]}
         if unknown := [name for name in names if name not in found]:
@@ -234,7 +236,7 @@ def _why(robot: Item) -> str:
     return "it has not said so yet; look at the arm"
 
 
-def _which(robots: Sequence[str] | None, everyone: bool) -> list[str]:
+def which(robots: Sequence[str] | None, everyone: bool) -> list[str]:
     if bool(robots) == everyone:
         raise usage("ROBOT: name the robots, or give --all (one of the two)")
     return list(dict.fromkeys(robots or []))
@@ -266,6 +268,17 @@ def _stop(stop: Item) -> Cell:
     if stop["asked_by"] is None:
         return word(stop["state"])
     return Text.assemble(word(stop["state"]), clean(f" (last word: {stop['asked_by']}, {local(stop['asked_at'])})"))
+
+
+def _rest(rest: Item | None) -> Cell:
+    return clean(f"asked for by {rest['said_by']}, {local(rest['said_at'])}") if rest and rest["wanted"] else ""
+
+
+def _next_task(task: Item | None) -> Cell:
+    """What the robot has not heard of yet."""
+    if task is None or task["heard"]:
+        return ""
+    return clean(f"{task['text'] or 'what its settings say'} ({task['said_by']}, {local(task['said_at'])})")
 
 
 def _of(robot: Item, part: str, name: str, form: str) -> str:

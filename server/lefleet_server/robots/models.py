@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, LargeBinary, func
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.db import Base
@@ -90,6 +91,23 @@ class RobotVerdict(Base):
     """One of robots.verdicts.Word."""
     episode_id: Mapped[str]
     """The episode that it is about; void for any other."""
+    said_by: Mapped[str]
+    """`user:NAME`, as in the audit log."""
+    said_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RobotOrder(Base):
+    """The newest word of people about a robot's rest, or about its task: each word rewrites its row."""
+
+    __tablename__ = "robot_orders"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    """One of robots.orders.Kind."""
+    number: Mapped[int] = mapped_column(BigInteger)
+    """Grows with each word; a robot obeys only what is newer than what it obeyed last."""
+    value: Mapped[bool | str | None] = mapped_column(JSONB, nullable=False)
+    """Whether it is to rest; what it is to do, null for what its settings say."""
     said_by: Mapped[str]
     """`user:NAME`, as in the audit log."""
     said_at: Mapped[datetime] = mapped_column(server_default=func.now())

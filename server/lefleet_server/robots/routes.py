@@ -1,7 +1,7 @@
 """Robots: enrolment, heartbeats and pictures from them, what people see of them."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,24 +9,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep, bearer, no_robot
 from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import credentials, service, stops, verdicts
+from lefleet_server.robots import credentials, orders, service, stops, verdicts
 from lefleet_server.robots.beats import Said
+from lefleet_server.robots.models import RobotStatus
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
     EnrolmentCode,
     EnrolRequest,
-    EstopOut,
     Heartbeat,
     HeartbeatAnswer,
     Revoked,
     RobotList,
     RobotOut,
+)
+from lefleet_server.robots.wish_schemas import (
+    EstopOut,
+    RestOut,
     Stopping,
+    TaskIn,
+    TaskOut,
     VerdictIn,
     VerdictOut,
     WishesOut,
 )
+from lefleet_server.robots.wishes import Heard
 from lefleet_server.secret import ROBOT_PREFIX, digest
 from lefleet_server.services import Services
 
@@ -78,6 +85,12 @@ async def put_picture(
     return Response(status_code=204)
 
 
+_Heard = Annotated[
+    int | None,
+    Query(ge=0, le=stops.NUMBER_MAX, description="The newest such word that the robot knows; none: it takes none."),
+]
+
+
 @router.get("/robot/wishes", tags=["robots"])
 async def get_wishes(
     robot: CurrentRobot,
@@ -85,15 +98,15 @@ async def get_wishes(
     response: Response,
     services: ServicesDep,
     since: Annotated[int, Query(ge=0, le=stops.NUMBER_MAX, description="The newest wish that the robot obeyed.")] = 0,
-    verdict_since: Annotated[
-        int | None,
-        Query(ge=0, le=stops.NUMBER_MAX, description="The newest verdict it heard; none: it takes none."),
-    ] = None,
+    verdict_since: _Heard = None,
+    rest_since: _Heard = None,
+    task_since: _Heard = None,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="How long to wait for a newer one.")] = 0,
 ) -> WishesOut:
     """What people want of the robot: as soon as that is newer than what it names, and what there is after `wait_s`."""
     response.headers["Cache-Control"] = "no-store"
-    wish = await services.wishes.newer(robot.id, since, verdict_since, wait_s, request.is_disconnected)
+    heard = Heard(since, verdict_since, rest_since, task_since)
+    wish = await services.wishes.newer(robot.id, heard, wait_s, request.is_disconnected)
     return WishesOut.of(wish)
 
 
@@ -199,6 +212,37 @@ async def give_verdict(robot_id: str, body: VerdictIn, user: Operator, services:
     async with services.db.transaction() as session:
         actor = f"user:{user.username}"
         return VerdictOut.of(await verdicts.say(session, actor, robot_id, body.episode_id, body.word))
+
+
+@router.put("/robots/{robot_id}/rest", tags=["people"])
+async def rest_robot(robot_id: str, user: Operator, services: ServicesDep) -> RestOut:
+    """The robot finishes its episode and begins no other, whatever restarts meanwhile."""
+    return await _order_rest(robot_id, True, user.username, services)
+
+
+@router.delete("/robots/{robot_id}/rest", tags=["people"])
+async def end_rest(robot_id: str, user: Operator, services: ServicesDep) -> RestOut:
+    """The robot goes on, unless somebody asked for its rest at the robot itself."""
+    return await _order_rest(robot_id, False, user.username, services)
+
+
+@router.put("/robots/{robot_id}/task", tags=["people"])
+async def set_task(robot_id: str, body: TaskIn, user: Operator, services: ServicesDep) -> TaskOut:
+    """What the robot's policy is asked to do, from its next episode on."""
+    async with services.db.transaction() as session:
+        order = await orders.say(session, f"user:{user.username}", robot_id, orders.Kind.TASK, body.text)
+        return TaskOut.of(order, await _heartbeat(session, robot_id))
+
+
+async def _order_rest(robot_id: str, wanted: bool, username: str, services: Services) -> RestOut:
+    async with services.db.transaction() as session:
+        order = await orders.say(session, f"user:{username}", robot_id, orders.Kind.REST, wanted)
+        return RestOut.of(order, await _heartbeat(session, robot_id))
+
+
+async def _heartbeat(session: AsyncSession, robot_id: str) -> dict[str, Any] | None:
+    status = await session.get(RobotStatus, robot_id)
+    return status.heartbeat if status else None
 
 
 async def _stop_of(session: AsyncSession, robot_id: str, services: Services) -> EstopOut:

@@ -18,11 +18,9 @@ from lefleet_server.fields import (
     Word,
     storable,
 )
-from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.service import RobotView
-from lefleet_server.robots.stops import NUMBER_MAX, Stop, StopState
-from lefleet_server.robots.verdicts import Word as VerdictWord
-from lefleet_server.robots.wishes import Wish
+from lefleet_server.robots.stops import NUMBER_MAX
+from lefleet_server.robots.wish_schemas import EstopOut, RestOut, TaskOut, VerdictOut
 
 MAX_METRICS_CHARS = 512 * 1024
 
@@ -94,6 +92,14 @@ class EstopTold(BaseModel):
     holds: bool = Field(description="Whether that stop still holds; no longer once it was cleared at the robot.")
 
 
+class OrdersTold(BaseModel):
+    """Numbers of the newest words about its rest and its task that a robot obeyed."""
+
+    rest: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] = 0
+    task: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] = 0
+    rests: bool = Field(False, description="Whether people's wish that it rests still holds at the robot.")
+
+
 class JointsTold(BaseModel):
     """Where the arm's joints are: one name, unit and value for each."""
 
@@ -118,6 +124,7 @@ class Heartbeat(BaseModel):
     spool: SpoolUse | None = None
     disk: DiskUse | None = None
     estop: EstopTold | None = None
+    orders: OrdersTold | None = None
     episode_id: EpisodeId | None = None
     task: Text = ""
     agent_version: Line = ""
@@ -148,69 +155,6 @@ class HeartbeatAnswer(BaseModel):
         return cls(server_wall_ns=time.time_ns(), interval_s=interval_s, watched=watched, instance=instance)
 
 
-class EstopWish(BaseModel):
-    """The newest word about this robot's emergency stop. One that is not newer than what the robot obeyed is void."""
-
-    number: int = Field(description="Grows with each word; 0 when nobody ever said one.")
-    wanted: bool = Field(description="Whether the arm is to hold still.")
-
-
-class VerdictIn(BaseModel):
-    """A person's word about the episode that runs."""
-
-    episode_id: EpisodeId = Field(description="The episode that the person sees; another one is not ended.")
-    word: VerdictWord = Field(description="`redo`: it does not count and is to be done again.")
-
-
-class VerdictOut(BaseModel):
-    """The newest word about an episode of a robot. It ends that episode only, if it still runs."""
-
-    number: int = Field(description="Grows with each word.")
-    episode_id: str
-    word: VerdictWord
-    said_by: str = Field(description="Who said it, `user:NAME`.")
-    said_at: datetime
-
-    @classmethod
-    def of(cls, verdict: RobotVerdict) -> Self:
-        return cls(
-            number=verdict.number,
-            episode_id=verdict.episode_id,
-            word=VerdictWord(verdict.word),
-            said_by=verdict.said_by,
-            said_at=verdict.said_at,
-        )
-
-
-class WishesOut(BaseModel):
-    """What people want of a robot."""
-
-    estop: EstopWish
-    verdict: VerdictOut | None = None
-
-    @classmethod
-    def of(cls, wish: Wish) -> Self:
-        verdict = VerdictOut.of(wish.verdict) if wish.verdict else None
-        return cls(estop=EstopWish(number=wish.number, wanted=wish.wanted), verdict=verdict)
-
-
-class EstopOut(BaseModel):
-    """The emergency stop that people asked for. Stops that were asked for at the robot itself are not in it."""
-
-    state: StopState = Field(description="`stopped` once the robot said that its arm holds still.")
-    number: int = Field(description="Of the newest word; a release names the one it is about.")
-    asked_by: str | None = Field(description="Who said it, `user:NAME`.")
-    asked_at: datetime | None
-
-    @classmethod
-    def of(cls, stop: Stop) -> Self:
-        return cls(state=stop.state, number=stop.number, asked_by=stop.asked_by, asked_at=stop.asked_at)
-
-
-class Stopping(BaseModel):
-    robots: list[str] = Field(description="Every robot that is not retired.")
-
-
 class RobotOut(BaseModel):
     """A robot as people see it."""
 
@@ -228,6 +172,8 @@ class RobotOut(BaseModel):
     cameras: list[str] = Field(description="Cameras of which the server has a picture.")
     estop: EstopOut
     verdict: VerdictOut | None = Field(None, description="What somebody said about the episode that still runs.")
+    rest: RestOut | None = Field(None, description="Null: nobody ever said.")
+    task: TaskOut | None = Field(None, description="Null: nobody ever said.")
 
     @classmethod
     def of(cls, view: RobotView) -> Self:
@@ -245,6 +191,8 @@ class RobotOut(BaseModel):
             cameras=list(view.cameras),
             estop=EstopOut.of(view.stop),
             verdict=VerdictOut.of(view.verdict) if view.verdict else None,
+            rest=RestOut.of(view.rest, status.heartbeat if status else None) if view.rest else None,
+            task=TaskOut.of(view.task, status.heartbeat if status else None) if view.task else None,
         )
 
 

@@ -12,8 +12,16 @@ from lefleet_server.audit.service import audit
 from lefleet_server.db import utc_now
 from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
-from lefleet_server.robots import stops
-from lefleet_server.robots.models import EnrolmentCode, Robot, RobotCamera, RobotStatus, RobotStop, RobotVerdict
+from lefleet_server.robots import orders, stops
+from lefleet_server.robots.models import (
+    EnrolmentCode,
+    Robot,
+    RobotCamera,
+    RobotOrder,
+    RobotStatus,
+    RobotStop,
+    RobotVerdict,
+)
 from lefleet_server.secret import ROBOT_PREFIX, digest, new_code, new_token
 
 
@@ -31,6 +39,8 @@ class RobotView:
     """What people said last about its emergency stop."""
     said: RobotVerdict | None
     """What people said last about an episode of it."""
+    rest: RobotOrder | None
+    task: RobotOrder | None
 
     @property
     def retired(self) -> bool:
@@ -168,11 +178,15 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .correlate(Robot)
         .scalar_subquery()
     )
+    rest, is_rest = orders.newest(orders.Kind.REST)
+    task, is_task = orders.newest(orders.Kind.TASK)
     query = (
-        select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, func.now())
+        select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, rest, task, func.now())
         .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
+        .outerjoin(rest, is_rest)
+        .outerjoin(task, is_task)
         .order_by(Robot.id)
     )
     if robot_id is not None:
@@ -187,6 +201,8 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
             tuple(sorted(names or ())),
             word,
             said,
+            rest_word,
+            task_word,
         )
-        for robot, status, names, word, said, now in rows
+        for robot, status, names, word, said, rest_word, task_word, now in rows
     ]

@@ -160,3 +160,32 @@ async def test_tab_completes_robots_and_says_nothing_without_a_server(
     alone = stranger(LEFLEET_URL=f"http://127.0.0.1:{free_port()}", LEFLEET_TOKEN="lft_x", **asked)
     done = await alone()
     assert (done.out.strip(), done.err) == ("_files" if shell == "zsh" else "", "")
+
+
+async def test_robots_are_rested_resumed_and_given_a_task(robot, enrol, with_token):
+    second, script = await enrol("robot-2"), await with_token()
+    await robot.heartbeat(task="stack")
+
+    async def heard(of, kind: str):
+        params = {"rest_since": 0, "task_since": 0}
+        return (await of.http.get("/api/v1/robot/wishes", params=params)).json()[kind]
+
+    done = await script.ok("robots", "rest", "--all", "--json")
+    assert [(item["robot_id"], item["wanted"]) for item in done.items] == [("robot-1", True), ("robot-2", True)]
+    assert (await heard(second, "rest"))["wanted"]
+    assert "asked for by user:operator-" in (await script.ok("robots", "show", "robot-1")).out
+    asked = await script("robots", "resume", "robot-1")
+    assert asked.status == 2 and "--yes" in asked.err and (await heard(robot, "rest"))["wanted"]
+    assert (await script.ok("robots", "resume", "robot-1", "--yes")).out == "robot-1 goes on\n"
+    assert not (await heard(robot, "rest"))["wanted"] and (await heard(second, "rest"))["wanted"]
+    told = await script.ok("robots", "task", "robot-1", "--text", "Sort the bolts")
+    assert told.out == "robot-1: Sort the bolts\n"
+    assert (await heard(robot, "task"))["text"] == "Sort the bolts"
+    shown = (await script.ok("robots", "show", "robot-1")).out
+    assert "stack" in shown and "Sort the bolts (user:operator-" in shown
+    await script.ok("robots", "task", "robot-1", "--default")
+    assert (await heard(robot, "task"))["text"] is None
+    partly = await script("robots", "rest", "robot-1", "robot-9")
+    assert partly.status == 3 and "no robot 'robot-9'" in partly.err
+    assert (await script("robots", "task", "robot-1")).status == 2
+    await second.http.aclose()

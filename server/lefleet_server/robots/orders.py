@@ -1,0 +1,62 @@
+"""What people order from afar, beside stops: that a robot rests after its episode, and what it is to do.
+
+A robot remembers by number what it obeyed, and obeys what is newer, whatever it rested for or did meanwhile.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from lefleet_server.audit.service import audit
+from lefleet_server.problems import Conflict, NotFound
+from lefleet_server.robots.models import Robot, RobotOrder, RobotStatus
+
+
+class Kind(StrEnum):
+    REST = "rest"
+    """It begins no other episode."""
+    TASK = "task"
+    """What its policy is asked to do, from its next episode on."""
+
+
+def newest(kind: Kind) -> tuple[type[RobotOrder], ColumnElement[bool]]:
+    """For an outer join of robots: the table under a name of its own, and its condition."""
+    order = aliased(RobotOrder)
+    return order, and_(order.robot_id == Robot.id, order.kind == kind.value)
+
+
+def heard(order: RobotOrder, heartbeat: dict[str, Any] | None) -> bool:
+    """Whether the robot said that it obeyed this word, or a newer one."""
+    told = (heartbeat or {}).get("orders") or {}
+    return int(told.get(order.kind, 0)) >= order.number
+
+
+async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None) -> RobotOrder:
+    """The newest word. Raises NotFound, and Conflict for a retired robot, which nobody reaches."""
+    robot = await session.get(Robot, robot_id)
+    if robot is None:
+        raise NotFound(f"no robot {robot_id!r}")
+    if robot.token_hash is None:
+        raise Conflict(f"{robot_id} is retired: its credential was revoked, so it hears nothing")
+    status = await session.get(RobotStatus, robot_id)
+    told = (status.heartbeat.get("orders") or {}) if status else {}
+    # The time is above every number there was, the heartbeat is where a clock was put back.
+    now_us = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+    new = insert(RobotOrder).values(
+        robot_id=robot_id, kind=kind.value, number=func.greatest(now_us, told.get(kind.value, 0) + 1), value=value,
+        said_by=actor,
+    )  # fmt: skip
+    changes = {
+        "number": func.greatest(RobotOrder.number + 1, new.excluded.number),
+        "value": new.excluded.value,
+        "said_by": new.excluded.said_by,
+        "said_at": func.now(),
+    }
+    said = new.on_conflict_do_update(index_elements=["robot_id", "kind"], set_=changes).returning(RobotOrder)
+    order = (await session.scalars(said, execution_options={"populate_existing": True})).one()
+    audit(session, actor, f"robot.{kind.value}", f"robot:{robot_id}", {kind.value: value})
+    return order
