@@ -68,7 +68,7 @@ drift: environment inventory ## Your fleet: where hosts differ from their roles,
 
 test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
-	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile
+	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile --durations 20
 
 test-fleet: environment ## The roles on simulated Jetsons, over SSH: needs root and Docker, takes an hour (ARGS="-k swap")
 	@$(PYTHON) ansible/demo/packages.py fleet

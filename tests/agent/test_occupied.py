@@ -54,8 +54,8 @@ def test_only_one_command_has_the_arm_also_while_it_hangs_and_the_next_has_it_on
 
 def test_control_does_not_start_while_an_episode_is_played(start, config, lefleet_agent, robot_side):
     side = robot_side("http://127.0.0.1:9")
-    path = side.settings.state_dir / "spool" / f"{side.record(ticks=200)}.h5"
-    playing = start("replay", str(path), "--force", "--speed", "0.1")
+    path = side.settings.state_dir / "spool" / f"{side.record(ticks=600)}.h5"
+    playing = start("replay", str(path), "--force", "--speed", "0.05")
     assert eventually(lambda: holder(config.parent / "state" / "run") == "replay", 120)
     for command in ("run", "record"):
         refused = lefleet_agent(command)

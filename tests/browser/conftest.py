@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -46,9 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
-def serve(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Starts a server on a new database of the given name; further settings as keywords."""
+@contextmanager
+def _serving(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
     def start(name: str, **settings: object) -> Server:
@@ -61,9 +61,26 @@ def serve(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         server.wait()
         return server
 
-    yield start
-    for server in started:
-        server.stop()
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def serve(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Starts a server on a new database of the given name; further settings as keywords. It ends with the module:
+    forty that idle to the end of all tests took half a core."""
+    with _serving(postgres, tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def serve_all(postgres: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """As `serve`, for servers that several modules look at."""
+    with _serving(postgres, tmp_path_factory) as start:
+        yield start
 
 
 @dataclass(frozen=True)
@@ -81,9 +98,9 @@ class Fleet:
 
 
 @pytest.fixture(scope="session")
-def fleet(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(serve_all: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Read by all tests: they change only what they name."""
-    server = serve("browser")
+    server = serve_all("browser")
     clients = {name: server.enrol(name) for name in ("robot-1", "robot-2")}
     folder = tmp_path_factory.mktemp("episodes")
     made = Fleet(server, clients, [_drawing(number) for number in range(EPISODES)])
@@ -101,9 +118,9 @@ def fleet(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def house(serve: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> houses.House:
+def house(serve_all: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> houses.House:
     """Read by all tests: they change only what they make."""
-    return houses.build(serve("house"), tmp_path_factory.mktemp("house"))
+    return houses.build(serve_all("house"), tmp_path_factory.mktemp("house"))
 
 
 def _drawing(number: int) -> Drawing:

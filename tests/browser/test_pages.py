@@ -24,6 +24,7 @@ PAGES = {
     "/people": "admin",
     "/people/{username}": "admin",
     "/audit": "admin",
+    "/holds": "viewer",
 }
 PEOPLE = {"viewer": "vic", "operator": "ada", "admin": "root"}
 RANK = ["viewer", "operator", "admin"]

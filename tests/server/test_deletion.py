@@ -245,7 +245,7 @@ async def test_a_file_that_cannot_be_removed_is_tried_again_and_holds_up_no_othe
 
     monkeypatch.setattr(services.blobs, "remove", refuse)
     assert await files.remove_due(services.db, services.blobs) == 0
-    assert asked == ["0" * 64, "1" * 64]
+    assert sorted(asked) == ["0" * 64, "1" * 64]
     assert await count(services, "SELECT count(*) FROM blob_removals WHERE due_at > now()") == 2
 
 
