@@ -212,3 +212,24 @@ async def look(browser, request: pytest.FixtureRequest) -> AsyncIterator[Callabl
     for context in contexts:
         await context.close()
     assert [error for viewer in viewers for error in viewer.errors] == []
+
+
+@pytest.fixture
+async def labels(fleet: Fleet, look: Callable) -> AsyncIterator[Callable]:
+    """The labels of all the fleet's episodes by the API; without any before and afterwards: who labels asks for this."""
+    viewer = await look(fleet.url)
+
+    async def read() -> dict[str, tuple[str | None, str | None]]:
+        answer = await viewer.page.request.get(f"{fleet.url}/api/v1/episodes?limit=500")
+        items = (await answer.json())["items"]
+        found = {each["id"]: (each["label_outcome"], each["label_note"]) for each in items}
+        return {id_: label for id_, label in found.items() if label != (None, None)}
+
+    async def clear() -> None:
+        if left := await read():
+            cleared = {"labels": [{"id": id_, "outcome": None, "note": None} for id_ in left]}
+            assert (await viewer.page.request.patch(f"{fleet.url}/api/v1/episodes", data=cleared)).ok
+
+    await clear()
+    yield read
+    await clear()

@@ -113,7 +113,7 @@ async def test_the_values_beside_the_plots_are_those_of_the_tick(viewer, fleet, 
         assert await head.inner_text() == f"{signals['qpos'][joint][30]:.1f}"
 
 
-async def test_a_label_is_saved_and_says_who_gave_it(viewer, fleet, look, episode):
+async def test_a_label_is_saved_and_says_who_gave_it(viewer, fleet, look, episode, labels):
     page = viewer.page
     await page.click("button[data-outcome=failure]")
     await page.wait_for_selector(".lf-title .lf-chip:has-text('Failure')")

@@ -2,32 +2,9 @@
 
 import re
 
-import pytest
-
 PATH = "/episodes"
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 AT = "a.lf-row.is-at"
-
-
-@pytest.fixture
-async def labels(fleet, look):
-    """The labels of all episodes by the API; without any before and afterwards."""
-    viewer = await look(fleet.url)
-
-    async def read() -> dict[str, tuple[str | None, str | None]]:
-        answer = await viewer.page.request.get(f"{fleet.url}/api/v1/episodes?limit=500")
-        items = (await answer.json())["items"]
-        found = {each["id"]: (each["label_outcome"], each["label_note"]) for each in items}
-        return {id_: label for id_, label in found.items() if label != (None, None)}
-
-    async def clear() -> None:
-        if left := await read():
-            cleared = {"labels": [{"id": id_, "outcome": None, "note": None} for id_ in left]}
-            assert (await viewer.page.request.patch(f"{fleet.url}/api/v1/episodes", data=cleared)).ok
-
-    await clear()  # other tests leave theirs
-    yield read
-    await clear()
 
 
 async def are(viewer, labels, expected: dict) -> None:

@@ -38,7 +38,7 @@ async def test_a_robots_notes_outlive_the_refresh_of_its_page(fleet, look):
     viewer.errors[:] = [error for error in viewer.errors if "404" not in error]  # the picture that is not there
 
 
-async def test_a_note_outlives_another_change_of_the_episodes_page(fleet, look):
+async def test_a_note_outlives_another_change_of_the_episodes_page(fleet, look, labels):
     episode = fleet.episodes[7].episode_id
     viewer = await look(fleet.url)
     await viewer.open(f"/episodes/{episode}")
@@ -54,7 +54,7 @@ async def test_a_note_outlives_another_change_of_the_episodes_page(fleet, look):
     assert await viewer.page.input_value(NOTE) == "The block slipped"
 
 
-async def test_a_press_on_an_outcome_while_typing_keeps_note_and_outcome(fleet, look):
+async def test_a_press_on_an_outcome_while_typing_keeps_note_and_outcome(fleet, look, labels):
     viewer = await look(fleet.url)
     for drawing in fleet.episodes[8:12]:
         await viewer.open(f"/episodes/{drawing.episode_id}")

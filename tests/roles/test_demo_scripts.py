@@ -53,13 +53,15 @@ def older_python() -> str | None:
 def test_a_port_in_use_is_named_with_ports_that_are_free(copy: Path, used_port: int) -> None:
     done = run(copy, "preflight.py", "--port", str(used_port))
     assert done.returncode == 1
-    assert f"port {used_port} is in use by another program" in done.stderr
+    assert re.search(rf"port {used_port}[\d, ]* is in use by another program", done.stderr)
     better = re.search(r"make demo PORT=(\d+)", done.stderr)
     assert better and run(copy, "preflight.py", "--port", better[1]).returncode == 0
 
 
 def test_the_ports_of_the_robots_are_checked_too(copy: Path, used_port: int) -> None:
-    assert f"port {used_port} is in use" in run(copy, "preflight.py", "--port", str(used_port - 2)).stderr
+    said = run(copy, "preflight.py", "--port", str(used_port - 2)).stderr
+    used = re.search(r"port ([\d, ]+) is in use by another program", said)
+    assert used and str(used_port) in used[1].split(", "), said  # other tests may have the two before it
 
 
 def test_a_port_out_of_range_is_refused(copy: Path) -> None:
