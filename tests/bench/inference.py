@@ -21,6 +21,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "bf16, compiled": {"precision": "bf16", "compile": True},
     "fp16": {"precision": "fp16"},
+    "fp16, compiled": {"precision": "fp16", "compile": True},
 }
 MEDIAN = Column("median_ms", "chunk p50 ms", 0)
 COLUMNS = (

@@ -65,7 +65,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     seconds = 5 if options.quick else 25
     tell("an ACT with random weights")
     policy = options.folder / "act"
-    run_worker("rollout.py", 300, part="policy", folder=str(policy))
+    computes_on = run_worker("rollout.py", 300, part="policy", folder=str(policy))["device"]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, ORDINARY, *PEERS)}
     for turn in range(options.rounds):
         for name, rounds in found.items():
@@ -77,7 +77,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
     return Figure(
         NAME,
-        f"ACT (51.6 M) at {HZ} Hz on two 640x480 cameras, {seconds} s a turn, median of {options.rounds}",
+        f"ACT (51.6 M) on {computes_on} at {HZ} Hz, two 640x480 cameras, {seconds} s a turn, median of "
+        f"{options.rounds}",
         COLUMNS,
         rows,
         tuple(
@@ -155,7 +156,7 @@ def save_policy(folder: Path) -> dict[str, Any]:
     model = get_policy_class("act")(config)
     for each in (model, *make_pre_post_processors(config, dataset_stats=statistics)):
         each.save_pretrained(folder)
-    return {}
+    return {"device": device()}
 
 
 def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def ours(policy: Path, folder: Path, seconds: float) -> dict[str, Any]:
     low, high = np.array(arm.info.joint_limits, np.float32).T
     limits = Limits(low, high, np.full(low.shape, 400 / HZ, np.float32))
     operator = Operator(emergency_stop(folder), folder / "run", Event())
-    options = PolicyOptions(HZ, "overlap", "cpu", "fp32", 0.5, 1)
+    options = PolicyOptions(HZ, "overlap", "auto", "fp32", 0.5, 1)
     wanted = Wanted(policy, describe(policy, "lefleet/bench", "0" * 40), arm.info, options)
     runner = PolicyProcess.start(wanted, None, lambda: False, 300)
     handle = RecorderHandle(RecorderConfig(folder, arm.info))
@@ -202,6 +203,7 @@ def lerobots(strategy: str, policy: Path, folder: Path, seconds: float) -> dict[
         "lerobot-rollout",
         f"--strategy.type={strategy}",
         f"--policy.path={policy}",
+        f"--policy.device={device()}",
         "--robot.type=bench_arm",
         "--robot.id=bench",
         f"--robot.calibration_dir={folder}-calibration",
@@ -215,6 +217,13 @@ def lerobots(strategy: str, policy: Path, folder: Path, seconds: float) -> dict[
     rollout()
     ticks = BenchArm.made.ticks
     return figures(ticks.observed_ns, ticks.sent_ns, ticks.cpu_s()) | {"lost": 0}
+
+
+def device() -> str:
+    """What both compute on: a GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def figures(observed_ns: list[int], sent_ns: list[int], tick_cpu_s: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Measure LeFleet's figures on this machine, each beside its peers in the same run. `make bench` calls this."""
 
+import importlib
 import json
 import os
 import platform
@@ -13,21 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
-import arm_bus
-import checkpoint
-import control_loop
-import dashboard
-import demo
-import downloads
-import episodes_list
-import heartbeats
-import inference
-import ingest
-import killed
-import noop
 import psutil
-import recording
-import rollout
 import typer
 from figure import Figure, Skipped, detail_table, markdown, summary_table
 from options import Options
@@ -48,12 +35,11 @@ class Bench(Protocol):
         """Raises Unavailable, BenchError."""
 
 
-# The demo comes last: a fleet started afresh must not run beside the others.
-MODULES = [
-    recording, control_loop, rollout, killed, inference, arm_bus, ingest, downloads, heartbeats, episodes_list,
-    dashboard, checkpoint, noop, demo,
-]  # fmt: skip
-BENCHES = {bench.NAME: bench for bench in cast(list[Bench], MODULES)}
+# Modules of this folder. The demo comes last: a fleet started afresh must not run beside the others.
+BENCHES = (
+    "recording", "control_loop", "rollout", "killed", "inference", "arm_bus", "ingest", "downloads", "heartbeats",
+    "episodes_list", "dashboard", "checkpoint", "noop", "demo",
+)  # fmt: skip
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 
 
@@ -75,7 +61,7 @@ def main(
     port: Annotated[int, typer.Option(help="First of three ports of a demo started afresh")] = 8600,
 ) -> None:
     """Each figure with its peers in turn, several rounds, medians; ratios last."""
-    wanted = only or list(BENCHES)
+    wanted = only or BENCHES
     if unknown := [name for name in wanted if name not in BENCHES]:
         raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     console = Console(stderr=as_markdown, width=None if sys.stdout.isatty() else 160)
@@ -85,7 +71,7 @@ def main(
         checkout = checkout.resolve() if checkout else None
         options = Options(1 if quick else rounds, quick, slow, Path(scratch), checkout, from_clean, port)
         started_s = time.monotonic()
-        results, failures = measure_all([BENCHES[name] for name in BENCHES if name in wanted], options, console)
+        results, failures = measure_all([load(name) for name in BENCHES if name in wanted], options, console)
     for result in results:
         if isinstance(result, Figure):
             console.print(detail_table(result), "")
@@ -96,6 +82,11 @@ def main(
     if as_markdown:
         print(document(results))
     raise typer.Exit(1 if failures else 0)
+
+
+def load(name: str) -> Bench:
+    """Only what is measured is imported: a robot has neither a browser nor the server's libraries."""
+    return cast(Bench, importlib.import_module(name))
 
 
 def measure_all(benches: list[Bench], options: Options, console: Console) -> tuple[list[Figure | Skipped], int]:

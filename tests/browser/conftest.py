@@ -216,7 +216,7 @@ async def look(browser, request: pytest.FixtureRequest) -> AsyncIterator[Callabl
 
 @pytest.fixture
 async def labels(fleet: Fleet, look: Callable) -> AsyncIterator[Callable]:
-    """The labels of all the fleet's episodes by the API; without any before and afterwards: who labels asks for this."""
+    """The labels of all episodes by the API; without any before and afterwards: for each test that labels."""
     viewer = await look(fleet.url)
 
     async def read() -> dict[str, tuple[str | None, str | None]]:
