@@ -11,6 +11,7 @@ from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots.models import Robot
+from lefleet_server.robots.words import robot_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,7 @@ async def place_on_episode(session: AsyncSession, episode_id: str, actor: str, r
 
 async def place_on_robot(session: AsyncSession, robot_id: str, actor: str, reason: str) -> LegalHold:
     """All its episodes, those to come included."""
-    if await session.get(Robot, robot_id, with_for_update=True) is None:
-        raise NotFound(f"no robot {robot_id!r}")
+    await robot_of(session, robot_id, lock=True)
     where = LegalHold.robot_id == robot_id
     found = (await session.scalars(select(LegalHold).where(where))).one_or_none()
     return await _place(session, found or LegalHold(robot_id=robot_id), actor, reason)
