@@ -32,8 +32,12 @@ def newest(kind: Kind) -> tuple[type[RobotOrder], ColumnElement[bool]]:
 
 def heard(order: RobotOrder, heartbeat: dict[str, Any] | None) -> bool:
     """Whether the robot said that it obeyed this word, or a newer one."""
-    told = (heartbeat or {}).get("orders") or {}
-    return int(told.get(order.kind, 0)) >= order.number
+    return int(told(heartbeat).get(order.kind, 0)) >= order.number
+
+
+def told(heartbeat: dict[str, Any] | None) -> dict[str, Any]:
+    """What the robot said of orders (see robots.schemas.OrdersTold); empty where it takes none."""
+    return (heartbeat or {}).get("orders") or {}
 
 
 async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None) -> RobotOrder:
@@ -42,12 +46,15 @@ async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, valu
     if robot.token_hash is None:
         raise Conflict(f"{robot_id} is retired: its credential was revoked, so it hears nothing")
     status = await session.get(RobotStatus, robot_id)
-    told = (status.heartbeat.get("orders") or {}) if status else {}
+    obeyed = told(status.heartbeat if status else None).get(kind.value, 0)
     # The time is above every number there was, the heartbeat is where a clock was put back.
     new = insert(RobotOrder).values(
-        robot_id=robot_id, kind=kind.value, number=func.greatest(clock_us(), told.get(kind.value, 0) + 1), value=value,
+        robot_id=robot_id,
+        kind=kind.value,
+        number=func.greatest(clock_us(), obeyed + 1),
+        value=value,
         said_by=actor,
-    )  # fmt: skip
+    )
     changes = {
         "number": func.greatest(RobotOrder.number + 1, new.excluded.number),
         "value": new.excluded.value,
