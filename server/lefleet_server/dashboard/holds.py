@@ -3,13 +3,13 @@
 from functools import partial
 from urllib.parse import quote
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_words import name_of
 from lefleet_server.dashboard.dialogs import Question, button
+from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
@@ -19,7 +19,6 @@ from lefleet_server.dashboard.sections import page_for
 from lefleet_server.deletion import holds
 from lefleet_server.deletion.holds import HoldPage
 from lefleet_server.deletion.models import LegalHold
-from lefleet_server.fields import INT64_MAX
 from lefleet_server.services import Services
 
 PATH = "/holds"
@@ -125,18 +124,11 @@ def _place(hold: LegalHold) -> str:
     return f"/episodes/{quote(str(hold.episode_id), safe='')}"
 
 
-def _before(params: QueryParams) -> int | None:
-    """What is no number, or none that the database has, is the first page."""
-    text = params.get("before", "")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-    return number if number is not None and number <= INT64_MAX else None
-
-
 def register(services: Services) -> None:
     @page_for(PATH, "Legal holds", Role.VIEWER)
     async def page(request: Request) -> None:
         with frame(request, "Storage"):
             fresh = Fresh()
-            shown = Holds(services, request, _before(request.query_params))
+            shown = Holds(services, request, row_id(request.query_params.get("before")))
             await shown.refresh()
             fresh.every(_EVERY_S, shown.refresh)

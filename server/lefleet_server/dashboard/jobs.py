@@ -11,6 +11,7 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_words import readable
 from lefleet_server.dashboard.dialogs import Question, button
+from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
@@ -203,11 +204,8 @@ def _says(job: Job) -> str:
 def register(services: Services) -> None:
     @page_for(PATH, "Jobs", Role.VIEWER)
     async def page(request: Request) -> None:
-        state, after = request.query_params.get("state", ""), request.query_params.get("after", "")
-        view = JobsView(
-            state if state in _STATES else "",
-            int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None,
-        )
+        state, after = request.query_params.get("state", ""), row_id(request.query_params.get("after"))
+        view = JobsView(state if state in _STATES else "", after)
         with frame(request, "Jobs"):
             fresh = Fresh()
             jobs = Jobs(services, request, view)
