@@ -17,8 +17,8 @@ from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.deletion import holds
-from lefleet_server.deletion.holds import HoldPage
 from lefleet_server.deletion.models import LegalHold
+from lefleet_server.keyset import Page
 from lefleet_server.services import Services
 
 PATH = "/holds"
@@ -58,7 +58,7 @@ class Holds:
             self._shown = now
             self._show(page)
 
-    def _show(self, page: HoldPage) -> None:
+    def _show(self, page: Page[LegalHold]) -> None:
         if page.items:
             with self._lines.rebuild():
                 for hold in page.items:
