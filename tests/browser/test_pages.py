@@ -82,6 +82,11 @@ def test_an_odd_address_of_a_page_is_answered(everybody, path):
     assert everybody["admin"].get(path).status_code in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}
 
 
+@pytest.mark.parametrize("path", ["/audit", "/holds"])
+def test_a_number_with_more_digits_than_python_reads_is_the_first_page(everybody, path):
+    assert everybody["admin"].get(path, params={"before": "9" * 5000}).status_code == HTTPStatus.OK
+
+
 def test_the_address_of_the_store_is_the_administrators(house, everybody):
     place = house.server.settings["state_dir"]
     assert place in everybody["admin"].get("/storage").text

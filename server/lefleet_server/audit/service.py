@@ -1,6 +1,6 @@
 """Writing the audit log and reading it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.models import AuditEntry
 from lefleet_server.audit.origin import origin
+from lefleet_server.keyset import Page, read_page
 
 _EXPORT_ROWS = 1000
 
@@ -23,13 +24,6 @@ class AuditFilter:
     subject: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    items: Sequence[AuditEntry]
-    next_cursor: int | None
-    """Give it back to get the next page; None on the last."""
 
 
 def audit(session: AsyncSession, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
@@ -48,14 +42,11 @@ def audit(session: AsyncSession, actor: str, action: str, subject: str, detail: 
     )
 
 
-async def list_entries(session: AsyncSession, which: AuditFilter, limit: int, cursor: int | None = None) -> AuditPage:
-    """Entries, newest first. Pages are stable: what is written in between neither repeats nor hides one."""
-    query = _matching(which).order_by(AuditEntry.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(AuditEntry.id < cursor)
-    found = (await session.scalars(query)).all()
-    items = found[:limit]
-    return AuditPage(items, items[-1].id if len(found) > limit else None)
+async def list_entries(
+    session: AsyncSession, which: AuditFilter, limit: int, cursor: int | None = None
+) -> Page[AuditEntry]:
+    """Newest first."""
+    return await read_page(session, _matching(which), AuditEntry.id, limit, cursor)
 
 
 async def every_entry(session: AsyncSession, which: AuditFilter) -> AsyncIterator[AuditEntry]:

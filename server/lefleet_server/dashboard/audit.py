@@ -13,8 +13,8 @@ from lefleet_server.dashboard import people_queries
 from lefleet_server.dashboard.audit_view import PATH, AuditView, word
 from lefleet_server.dashboard.audit_words import changes, instant_of, name_of, phrase, place_of
 from lefleet_server.dashboard.frame import frame, head
-from lefleet_server.dashboard.lists import Column, Lines, cell, line
-from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
+from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
+from lefleet_server.dashboard.parts import Text, Time, box, empty, link
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.selects import Select, TimeSpan
 from lefleet_server.db import utc_now
@@ -93,7 +93,7 @@ class AuditLog:
             pass
         AuditBar(view, actors, self._apply)
         self._lines = Lines(_COLUMNS, "Audit log")
-        self._pager = box("lf-pager")
+        self._pager = Pager()
 
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
@@ -104,9 +104,10 @@ class AuditLog:
             with self._lines.rebuild():
                 for entry in found.items:
                     _build_line(entry)
-        self._pager.clear()
-        with self._pager:
-            self._build_pager(len(found.items), found.next_cursor)
+        last = found.next_cursor
+        newest = self._view.changed().address() if self._view.before is not None else None
+        older = self._view.changed(before=last).address() if last is not None else None
+        self._pager.show(f"{len(found.items)} entries on this page", newest, older)
 
     async def _apply(self, view: AuditView) -> None:
         self._view = view
@@ -121,23 +122,6 @@ class AuditLog:
                     Text("Show the whole log", tag="span")
             else:
                 empty("audit", "Nothing older", "The log begins after this page.")
-
-    def _build_pager(self, shown: int, next_cursor: int | None) -> None:
-        if self._view.before is None and next_cursor is None:
-            return
-        Text(f"{shown} entries on this page", tag="span")
-        with box():
-            _step("Newest", "previous", self._view.changed(), self._view.before is not None)
-            _step("Older", "next", self._view.changed(before=next_cursor), next_cursor is not None)
-
-
-def _step(name: str, icon_name: str, view: AuditView, possible: bool) -> None:
-    with link(view.address(), "lf-button" if possible else "lf-button is-off"):
-        if icon_name == "previous":
-            icon(icon_name)
-        Text(name, tag="span")
-        if icon_name == "next":
-            icon(icon_name)
 
 
 def _build_line(entry: AuditEntry) -> None:

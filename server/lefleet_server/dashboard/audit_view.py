@@ -7,8 +7,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from lefleet_server.audit.service import AuditFilter
-from lefleet_server.dashboard.filters import SPANS, instant, iso
-from lefleet_server.fields import INT64_MAX
+from lefleet_server.dashboard.filters import SPANS, instant, iso, row_id
 
 PATH = "/audit"
 
@@ -29,7 +28,6 @@ class AuditView:
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
         """Reads a URL's query. What it cannot read it leaves out: an old link must still show something."""
-        before = query.get("before", "")
         return cls(
             actor=word(query.get("actor")),
             action=word(query.get("action")),
@@ -37,7 +35,7 @@ class AuditView:
             last=query.get("last") if query.get("last") in SPANS else None,
             since=instant(query.get("since")),
             until=instant(query.get("until")),
-            before=int(before) if before.isascii() and before.isdigit() and int(before) <= INT64_MAX else None,
+            before=row_id(query.get("before")),
         )
 
     @property

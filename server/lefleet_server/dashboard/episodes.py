@@ -16,6 +16,7 @@ from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filter_bar import FilterBar
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.lists import page_link
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
 from lefleet_server.dashboard.quality_panel import build_badges
 from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow, Size
@@ -145,10 +146,14 @@ class Episodes:
         if not page.has_newer and not page.has_older:
             return
         Text(f"{len(page.rows)} of {how_many(size)} on this page", tag="span")
-        first, last = (page.rows[0].cursor, page.rows[-1].cursor) if page.rows else (None, None)
+        newer = older = None
+        if page.rows and page.has_newer:
+            newer = self._filters.changed(after=page.rows[0].cursor).address(PATH)
+        if page.rows and page.has_older:
+            older = self._filters.changed(before=page.rows[-1].cursor).address(PATH)
         with box():
-            _page_link("Newer", "previous", self._filters.changed(after=first), page.has_newer and first is not None)
-            _page_link("Older", "next", self._filters.changed(before=last), page.has_older and last is not None)
+            page_link("Newer", "previous", newer)
+            page_link("Older", "next", older)
 
 
 def how_many(size: Size) -> str:
@@ -203,15 +208,6 @@ def _build_thumbnails(row: EpisodeRow, made: Sequence[EpisodePreview]) -> None:
         for kind, tick in (("first", 0), ("last", row.frames - 1)):
             source = small.get(kind) or f"/api/v1/episodes/{row.id}/frames/{quote(camera)}/{tick}.jpg"
             box(tag="img", src=source, loading="lazy", decoding="async", alt="")
-
-
-def _page_link(name: str, icon_name: str, filters: Filters, possible: bool) -> None:
-    with link(filters.address(PATH), "lf-button" if possible else "lf-button is-off"):
-        if icon_name == "previous":
-            icon(icon_name)
-        Text(name, tag="span")
-        if icon_name == "next":
-            icon(icon_name)
 
 
 def register(services: Services) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from lefleet_server.dashboard.quality import QUALITIES
 from lefleet_server.episodes.service import EpisodeFilter
+from lefleet_server.fields import INT64_MAX
 
 OUTCOMES = ("success", "failure", "unknown")
 SPANS = {
@@ -136,6 +137,13 @@ def instant(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def row_id(text: str | None) -> int | None:
+    """A number as the database counts its rows; None for anything else."""
+    # By its length first: Python reads no more than 4300 digits.
+    digits = text if text and text.isascii() and text.isdigit() and len(text) <= len(str(INT64_MAX)) else None
+    return int(digits) if digits and int(digits) <= INT64_MAX else None
 
 
 def _cursor(text: str | None) -> Cursor | None:

@@ -3,23 +3,22 @@
 from functools import partial
 from urllib.parse import quote
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_words import name_of
 from lefleet_server.dashboard.dialogs import Question, button
+from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
-from lefleet_server.dashboard.lists import Column, Lines, cell, line
+from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.deletion import holds
-from lefleet_server.deletion.holds import HoldPage
 from lefleet_server.deletion.models import LegalHold
-from lefleet_server.fields import INT64_MAX
+from lefleet_server.keyset import Page
 from lefleet_server.services import Services
 
 PATH = "/holds"
@@ -49,7 +48,7 @@ class Holds:
             icon("storage")
             Text("Storage", tag="span")
         self._lines = Lines((*_COLUMNS, _ACT) if self._may_release else _COLUMNS, "Legal holds")
-        self._pager = box("lf-pager")
+        self._pager = Pager()
 
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
@@ -59,7 +58,7 @@ class Holds:
             self._shown = now
             self._show(page)
 
-    def _show(self, page: HoldPage) -> None:
+    def _show(self, page: Page[LegalHold]) -> None:
         if page.items:
             with self._lines.rebuild():
                 for hold in page.items:
@@ -68,9 +67,9 @@ class Holds:
             with self._lines.only():
                 text = "Operators hold an episode, or all those of a robot, on its page."
                 empty("lock", "Nothing is held" if self._cursor is None else "Nothing older is held", text)
-        self._pager.clear()
-        with self._pager:
-            self._build_pager(len(page.items), page.next_cursor)
+        newest = PATH if self._cursor is not None else None
+        older = f"{PATH}?before={page.next_cursor}" if page.next_cursor is not None else None
+        self._pager.show(f"{len(page.items)} holds on this page", newest, older)
 
     def _build_line(self, hold: LegalHold) -> None:
         subject = holds.subject(hold)
@@ -91,18 +90,6 @@ class Holds:
             if self._may_release:
                 with cell("", "is-right is-act"):
                     button("Release", partial(self._ask_release, hold), aria_label=f"Release: {subject}")
-
-    def _build_pager(self, shown: int, next_cursor: int | None) -> None:
-        if self._cursor is None and next_cursor is None:
-            return
-        Text(f"{shown} holds on this page", tag="span")
-        with box():
-            with link(PATH, "lf-button" if self._cursor is not None else "lf-button is-off"):
-                icon("previous")
-                Text("Newest", tag="span")
-            with link(f"{PATH}?before={next_cursor}", "lf-button" if next_cursor is not None else "lf-button is-off"):
-                Text("Older", tag="span")
-                icon("next")
 
     async def _ask_release(self, hold: LegalHold) -> None:
         robot, episode = hold.robot_id, hold.episode_id
@@ -125,18 +112,11 @@ def _place(hold: LegalHold) -> str:
     return f"/episodes/{quote(str(hold.episode_id), safe='')}"
 
 
-def _before(params: QueryParams) -> int | None:
-    """What is no number, or none that the database has, is the first page."""
-    text = params.get("before", "")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-    return number if number is not None and number <= INT64_MAX else None
-
-
 def register(services: Services) -> None:
     @page_for(PATH, "Legal holds", Role.VIEWER)
     async def page(request: Request) -> None:
         with frame(request, "Storage"):
             fresh = Fresh()
-            shown = Holds(services, request, _before(request.query_params))
+            shown = Holds(services, request, row_id(request.query_params.get("before")))
             await shown.refresh()
             fresh.every(_EVERY_S, shown.refresh)

@@ -11,11 +11,12 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_words import readable
 from lefleet_server.dashboard.dialogs import Question, button
+from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
-from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, stat
-from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, box, empty, icon, link
+from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, page_link, stat
+from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, box, empty, link
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.units import DASH, duration, number
 from lefleet_server.db import utc_now
@@ -161,13 +162,9 @@ class Jobs:
         Text("Oldest first", tag="span")
         with box():
             if self._view.after is not None:
-                with link(JobsView(self._view.state).address(), "lf-button"):
-                    icon("previous")
-                    Text("Oldest", tag="span")
+                page_link("Oldest", "previous", JobsView(self._view.state).address())
             if next_cursor is not None:
-                with link(JobsView(self._view.state, next_cursor).address(), "lf-button"):
-                    Text("More", tag="span")
-                    icon("next")
+                page_link("More", "next", JobsView(self._view.state, next_cursor).address())
 
     async def _ask_retry(self, job: Job) -> None:
         text = "It gets all its attempts again. Mend first what stands in its reason, or it ends the same way."
@@ -203,11 +200,8 @@ def _says(job: Job) -> str:
 def register(services: Services) -> None:
     @page_for(PATH, "Jobs", Role.VIEWER)
     async def page(request: Request) -> None:
-        state, after = request.query_params.get("state", ""), request.query_params.get("after", "")
-        view = JobsView(
-            state if state in _STATES else "",
-            int(after) if after.isascii() and after.isdigit() and len(after) < 19 else None,
-        )
+        state, after = request.query_params.get("state", ""), row_id(request.query_params.get("after"))
+        view = JobsView(state if state in _STATES else "", after)
         with frame(request, "Jobs"):
             fresh = Fresh()
             jobs = Jobs(services, request, view)

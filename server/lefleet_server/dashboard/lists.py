@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from nicegui import ui
 
-from lefleet_server.dashboard.parts import Text, box, link
+from lefleet_server.dashboard.parts import Text, box, icon, link
 from lefleet_server.dashboard.units import DASH
 
 
@@ -42,6 +43,34 @@ class Lines:
         self._card.clear()
         with self._card:
             yield
+
+
+class Pager:
+    """Under a list that is read newest first from a place in it; empty while one page holds all."""
+
+    def __init__(self) -> None:
+        self._box = box("lf-pager")
+
+    def show(self, text: str, newest: str | None, older: str | None) -> None:
+        """`text` beside links to other pages, by address; None where there is none."""
+        self._box.clear()
+        if newest is None and older is None:
+            return
+        with self._box:
+            Text(text, tag="span")
+            with box():
+                page_link("Newest", "previous", newest)
+                page_link("Older", "next", older)
+
+
+def page_link(name: str, arrow: Literal["previous", "next"], target: str | None) -> None:
+    """A button to another page of a list; off without a target."""
+    with link(target, "lf-button") if target else box("lf-button is-off", tag="a"):
+        if arrow == "previous":
+            icon(arrow)
+        Text(name, tag="span")
+        if arrow == "next":
+            icon(arrow)
 
 
 def line(target: str | None = None, classes: str = "", **attributes: str) -> ui.element:

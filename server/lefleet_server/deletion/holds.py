@@ -1,7 +1,6 @@
 """Legal holds: what nothing deletes, whoever asks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,15 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.audit.service import audit
 from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
+from lefleet_server.keyset import Page, read_page
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots.models import Robot
-
-
-@dataclass(frozen=True, slots=True)
-class HoldPage:
-    items: Sequence[LegalHold]
-    next_cursor: int | None
-    """Give it back to get the next page; None on the last."""
+from lefleet_server.robots.words import robot_of
 
 
 async def place_on_episode(session: AsyncSession, episode_id: str, actor: str, reason: str) -> LegalHold:
@@ -32,8 +26,7 @@ async def place_on_episode(session: AsyncSession, episode_id: str, actor: str, r
 
 async def place_on_robot(session: AsyncSession, robot_id: str, actor: str, reason: str) -> LegalHold:
     """All its episodes, those to come included."""
-    if await session.get(Robot, robot_id, with_for_update=True) is None:
-        raise NotFound(f"no robot {robot_id!r}")
+    await robot_of(session, robot_id, lock=True)
     where = LegalHold.robot_id == robot_id
     found = (await session.scalars(select(LegalHold).where(where))).one_or_none()
     return await _place(session, found or LegalHold(robot_id=robot_id), actor, reason)
@@ -47,14 +40,9 @@ async def release_robot(session: AsyncSession, robot_id: str, actor: str) -> Non
     await _release(session, LegalHold.robot_id == robot_id, f"robot:{robot_id}", actor)
 
 
-async def list_holds(session: AsyncSession, limit: int, cursor: int | None = None) -> HoldPage:
-    """Newest first. Pages are stable: what is placed or released in between neither repeats nor hides another one."""
-    query = select(LegalHold).order_by(LegalHold.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(LegalHold.id < cursor)
-    found = (await session.scalars(query)).all()
-    items = found[:limit]
-    return HoldPage(items, items[-1].id if len(found) > limit else None)
+async def list_holds(session: AsyncSession, limit: int, cursor: int | None = None) -> Page[LegalHold]:
+    """Newest first."""
+    return await read_page(session, select(LegalHold), LegalHold.id, limit, cursor)
 
 
 async def of_episode(session: AsyncSession, episode: Episode) -> Sequence[LegalHold]:

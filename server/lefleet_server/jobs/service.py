@@ -1,7 +1,6 @@
 """What people see of the queue, and what they may do to it. The workers' own steps are in queue.py."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,25 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.audit.service import audit
 from lefleet_server.jobs import queue
 from lefleet_server.jobs.models import Job
+from lefleet_server.keyset import Page, read_page
 
 
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    items: Sequence[Job]
-    next_cursor: int | None
-    """Give it back to get the next page; None on the last."""
-
-
-async def list_jobs(session: AsyncSession, state: str | None, limit: int, cursor: int | None = None) -> JobPage:
+async def list_jobs(session: AsyncSession, state: str | None, limit: int, cursor: int | None = None) -> Page[Job]:
     """Jobs that are not done, oldest first; `state` is one of queued, running, dead."""
-    query = select(Job).order_by(Job.id).limit(limit + 1)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if cursor is not None:
-        query = query.where(Job.id > cursor)
-    found = (await session.scalars(query)).all()
-    items = found[:limit]
-    return JobPage(items, items[-1].id if len(found) > limit else None)
+    query = select(Job) if state is None else select(Job).where(Job.state == state)
+    return await read_page(session, query, Job.id, limit, cursor, desc=False)
 
 
 async def retry(session: AsyncSession, actor: str, ids: Sequence[int] | None) -> int:

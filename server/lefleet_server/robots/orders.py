@@ -6,14 +6,15 @@ A robot remembers by number what it obeyed, and obeys what is newer, whatever it
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, func
+from sqlalchemy import ColumnElement, and_, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from lefleet_server.audit.service import audit
-from lefleet_server.problems import Conflict, NotFound
+from lefleet_server.problems import Conflict
 from lefleet_server.robots.models import Robot, RobotOrder, RobotStatus
+from lefleet_server.robots.words import clock_us, robot_of
 
 
 class Kind(StrEnum):
@@ -31,25 +32,29 @@ def newest(kind: Kind) -> tuple[type[RobotOrder], ColumnElement[bool]]:
 
 def heard(order: RobotOrder, heartbeat: dict[str, Any] | None) -> bool:
     """Whether the robot said that it obeyed this word, or a newer one."""
-    told = (heartbeat or {}).get("orders") or {}
-    return int(told.get(order.kind, 0)) >= order.number
+    return int(told(heartbeat).get(order.kind, 0)) >= order.number
+
+
+def told(heartbeat: dict[str, Any] | None) -> dict[str, Any]:
+    """What the robot said of orders (see robots.schemas.OrdersTold); empty where it takes none."""
+    return (heartbeat or {}).get("orders") or {}
 
 
 async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None) -> RobotOrder:
     """The newest word. Raises NotFound, and Conflict for a retired robot, which nobody reaches."""
-    robot = await session.get(Robot, robot_id)
-    if robot is None:
-        raise NotFound(f"no robot {robot_id!r}")
+    robot = await robot_of(session, robot_id)
     if robot.token_hash is None:
         raise Conflict(f"{robot_id} is retired: its credential was revoked, so it hears nothing")
     status = await session.get(RobotStatus, robot_id)
-    told = (status.heartbeat.get("orders") or {}) if status else {}
+    obeyed = told(status.heartbeat if status else None).get(kind.value, 0)
     # The time is above every number there was, the heartbeat is where a clock was put back.
-    now_us = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
     new = insert(RobotOrder).values(
-        robot_id=robot_id, kind=kind.value, number=func.greatest(now_us, told.get(kind.value, 0) + 1), value=value,
+        robot_id=robot_id,
+        kind=kind.value,
+        number=func.greatest(clock_us(), obeyed + 1),
+        value=value,
         said_by=actor,
-    )  # fmt: skip
+    )
     changes = {
         "number": func.greatest(RobotOrder.number + 1, new.excluded.number),
         "value": new.excluded.value,

@@ -1,7 +1,7 @@
 """Robots: enrolment, heartbeats and pictures from them, what people see of them."""
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +11,6 @@ from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
 from lefleet_server.robots import credentials, orders, service, stops, verdicts
 from lefleet_server.robots.beats import Said
-from lefleet_server.robots.models import RobotStatus
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
@@ -153,7 +152,7 @@ async def list_robots(user: CurrentUser, services: ServicesDep) -> RobotList:
 @router.get("/robots/{robot_id}", tags=["people"])
 async def get_robot(robot_id: str, user: CurrentUser, services: ServicesDep) -> RobotOut:
     async with services.db.session() as session:
-        return RobotOut.of(await service.get_robot(session, robot_id, services.settings.offline_after_s))
+        return RobotOut.of(await _view_of(session, robot_id, services))
 
 
 @router.get(
@@ -231,19 +230,18 @@ async def set_task(robot_id: str, body: TaskIn, user: Operator, services: Servic
     """What the robot's policy is asked to do, from its next episode on."""
     async with services.db.transaction() as session:
         order = await orders.say(session, f"user:{user.username}", robot_id, orders.Kind.TASK, body.text)
-        return TaskOut.of(order, await _heartbeat(session, robot_id))
+        return TaskOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
 
 
 async def _order_rest(robot_id: str, wanted: bool, username: str, services: Services) -> RestOut:
     async with services.db.transaction() as session:
         order = await orders.say(session, f"user:{username}", robot_id, orders.Kind.REST, wanted)
-        return RestOut.of(order, await _heartbeat(session, robot_id))
-
-
-async def _heartbeat(session: AsyncSession, robot_id: str) -> dict[str, Any] | None:
-    status = await session.get(RobotStatus, robot_id)
-    return status.heartbeat if status else None
+        return RestOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
 
 
 async def _stop_of(session: AsyncSession, robot_id: str, services: Services) -> EstopOut:
-    return EstopOut.of((await service.get_robot(session, robot_id, services.settings.offline_after_s)).stop)
+    return EstopOut.of((await _view_of(session, robot_id, services)).stop)
+
+
+async def _view_of(session: AsyncSession, robot_id: str, services: Services) -> service.RobotView:
+    return await service.get_robot(session, robot_id, services.settings.offline_after_s)

@@ -187,12 +187,12 @@ class RobotOut(BaseModel):
             agent_version=robot.agent_version,
             enrolled_at=robot.enrolled_at,
             last_seen_at=status.received_at if status else None,
-            heartbeat=Heartbeat.model_validate(status.heartbeat) if status else None,
+            heartbeat=Heartbeat.model_validate(view.heartbeat) if view.heartbeat is not None else None,
             cameras=list(view.cameras),
             estop=EstopOut.of(view.stop),
             verdict=VerdictOut.of(view.verdict) if view.verdict else None,
-            rest=RestOut.of(view.rest, status.heartbeat if status else None) if view.rest else None,
-            task=TaskOut.of(view.task, status.heartbeat if status else None) if view.task else None,
+            rest=RestOut.of(view.rest, view.heartbeat) if view.rest else None,
+            task=TaskOut.of(view.task, view.heartbeat) if view.task else None,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -43,6 +44,11 @@ class RobotView:
     task: RobotOrder | None
 
     @property
+    def heartbeat(self) -> dict[str, Any] | None:
+        """The last one as sent, without its metrics; None until the first."""
+        return self.status.heartbeat if self.status else None
+
+    @property
     def retired(self) -> bool:
         """Its credential was revoked; a new enrolment brings it back."""
         return self.robot.token_hash is None
@@ -57,7 +63,7 @@ class RobotView:
     @property
     def stop(self) -> stops.Stop:
         """The emergency stop that people asked for, and how far it has got."""
-        return stops.seen(self.word, self.status.heartbeat if self.status else None)
+        return stops.seen(self.word, self.heartbeat)
 
     @property
     def episode_id(self) -> str | None:

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
-from lefleet_server.problems import Conflict, NotFound
+from lefleet_server.problems import Conflict
 from lefleet_server.robots.models import Robot, RobotStatus, RobotStop
+from lefleet_server.robots.words import clock_us, robot_of
 
 NUMBER_MAX = (1 << 53) - 1
 """JSON's readers keep integers exact up to here; microseconds since 1970 get there in the year 2255."""
@@ -67,7 +68,7 @@ def _released(obeyed: bool, holds: bool) -> StopState:
 
 async def stop(session: AsyncSession, actor: str, robot_id: str) -> None:
     """Wants the robot to hold still. Raises NotFound, and Conflict for a retired robot, which nobody reaches."""
-    robot = await _robot(session, robot_id)
+    robot = await robot_of(session, robot_id)
     if robot.token_hash is None:
         raise Conflict(f"{robot_id} is retired: its credential was revoked; stop it at the robot")
     await _say(session, actor, True, Robot.id == robot_id)
@@ -80,20 +81,13 @@ async def stop_all(session: AsyncSession, actor: str) -> Sequence[str]:
 
 async def release(session: AsyncSession, actor: str, robot_id: str, number: int) -> None:
     """Ends the stop that the person saw, by its number. Raises NotFound, Conflict when there is a newer word."""
-    await _robot(session, robot_id)
+    await robot_of(session, robot_id)
     if not await _say(session, actor, False, Robot.id == robot_id, RobotStop.number == number):
         word = await session.get_one(RobotStop, robot_id)
         raise Conflict(
             f"{word.asked_by} spoke about {robot_id} at {word.asked_at:%H:%M:%S} UTC, after what you saw "
             f"({number}); look again, then release {word.number}"
         )
-
-
-async def _robot(session: AsyncSession, robot_id: str) -> Robot:
-    found = await session.get(Robot, robot_id)
-    if found is None:
-        raise NotFound(f"no robot {robot_id!r}")
-    return found
 
 
 async def _say(
@@ -129,6 +123,5 @@ def _newest() -> ColumnElement[int]:
 
     The time does that where no heartbeat has come since, the heartbeat where the clock was put back.
     """
-    now_us = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
     obeyed = cast(RobotStatus.heartbeat["estop"]["wish"].astext, BigInteger)
-    return func.greatest(now_us, func.coalesce(obeyed, 0) + 1)
+    return func.greatest(clock_us(), func.coalesce(obeyed, 0) + 1)

@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, cast, func
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
-from lefleet_server.problems import Conflict, NotFound
-from lefleet_server.robots.models import Robot, RobotStatus, RobotVerdict
+from lefleet_server.problems import Conflict
+from lefleet_server.robots.models import RobotStatus, RobotVerdict
+from lefleet_server.robots.words import clock_us, robot_of
 
 
 class Word(StrEnum):
@@ -23,17 +24,15 @@ class Word(StrEnum):
 
 async def say(session: AsyncSession, actor: str, robot_id: str, episode_id: str, word: Word) -> RobotVerdict:
     """Wants the episode to end. Raises NotFound, and Conflict unless the robot said last that this very one runs."""
-    if await session.get(Robot, robot_id) is None:
-        raise NotFound(f"no robot {robot_id!r}")
+    await robot_of(session, robot_id)
     status = await session.get(RobotStatus, robot_id)
     if status is None or status.episode_id != episode_id:
         raise Conflict(
             f"episode {episode_id} does not run on {robot_id} (any more), so {word.value!r} ended nothing; "
             "label it among the episodes once it has arrived"
         )
-    now_us = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
     new = insert(RobotVerdict).values(
-        robot_id=robot_id, number=now_us, word=word.value, episode_id=episode_id, said_by=actor
+        robot_id=robot_id, number=clock_us(), word=word.value, episode_id=episode_id, said_by=actor
     )
     changes = {
         "number": func.greatest(RobotVerdict.number + 1, new.excluded.number),

@@ -105,7 +105,7 @@ class RestOut(OrderOut):
     @classmethod
     def of(cls, order: RobotOrder, heartbeat: dict[str, Any] | None) -> Self:
         heard = orders.heard(order, heartbeat)
-        ended_there = heard and not (heartbeat or {}).get("orders", {}).get("rests", False)
+        ended_there = heard and not orders.told(heartbeat).get("rests", False)
         wanted = bool(order.value) and not ended_there
         return cls(wanted=wanted, heard=heard, said_by=order.said_by, said_at=order.said_at)
 

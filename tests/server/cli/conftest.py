@@ -7,9 +7,12 @@ database empty, but for the audit log.
 import asyncio
 import json
 import os
+import pty
 import sys
+import termios
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -45,8 +48,38 @@ class Done:
         return one
 
 
+class Terminal:
+    """A terminal in which a command runs, as its person sees it."""
+
+    def __init__(self, leader: int, process: asyncio.subprocess.Process) -> None:
+        self._leader = leader
+        self._process = process
+        self.shown = b""
+
+    async def until(self, words: bytes) -> None:
+        """Reads until they were shown."""
+        async with asyncio.timeout(60):
+            while words not in self.shown:
+                self.shown += await asyncio.to_thread(os.read, self._leader, 1000)
+
+    def type(self, text: str) -> None:
+        """A line, shown unless the command made the terminal silent."""
+        os.write(self._leader, text.encode() + b"\n")
+
+    async def type_unseen(self, text: str) -> None:
+        """A line once the terminal is silent: what is typed before would be thrown away."""
+        async with asyncio.timeout(60):
+            while termios.tcgetattr(self._leader)[3] & termios.ECHO:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.01)
+        self.type(text)
+
+    async def status(self) -> int:
+        """The command's, once it has ended."""
+        return await asyncio.wait_for(self._process.wait(), 60)
+
+
 class Person:
-    """Somebody at a terminal of their own: runs the real `lefleet` as a process, without a terminal."""
+    """Somebody with a home of their own: runs the real `lefleet` as a process, without a terminal unless they ask."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
@@ -70,6 +103,20 @@ class Person:
         out, err = await asyncio.wait_for(process.communicate(given.encode()), 120)
         assert b"Traceback" not in err, err.decode()
         return Done(process.returncode, out.decode(), err.decode())
+
+    @asynccontextmanager
+    async def at_terminal(self, *words: object) -> AsyncIterator[Terminal]:
+        leader, follower = pty.openpty()
+        files = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+        process = await self.start(*words, **files, start_new_session=True)
+        os.close(follower)
+        try:
+            yield Terminal(leader, process)
+        finally:
+            if process.returncode is None:  # or the thread that reads would wait for good
+                process.kill()
+                await process.wait()
+            os.close(leader)
 
     async def ok(self, *words: object, given: str = "") -> Done:
         done = await self(*words, given=given)

@@ -1,10 +1,7 @@
 """`lefleet login` and what comes of it: profiles, tokens, log-ins, and every way not to get in."""
 
 import asyncio
-import os
-import pty
 import ssl
-import termios
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -224,32 +221,14 @@ async def test_a_fleet_s_own_authority_is_trusted_when_it_is_named_and_no_other(
         assert (await ann.ok("status", "--json")).item["url"] == url
 
 
-async def test_a_password_that_is_typed_is_not_shown(served, account, stranger, wait_until):
+async def test_a_password_that_is_typed_is_not_shown(served, account, stranger):
     await account()
     ann = stranger()
-    leader, follower = pty.openpty()
-    process = await ann.start("login", served, stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
-    os.close(follower)
-    shown = b""
-
-    async def until(words: bytes) -> None:
-        nonlocal shown
-        async with asyncio.timeout(60):
-            while words not in shown:
-                shown += await asyncio.to_thread(os.read, leader, 1000)
-
-    try:
-        await until(b"User")
-        os.write(leader, b"ann\n")
-        await until(b"log-in link")
-        # What is typed before the terminal is silent would be thrown away.
-        await asyncio.to_thread(wait_until, lambda: not termios.tcgetattr(leader)[3] & termios.ECHO)
-        os.write(leader, PASSWORD.encode() + b"\n")
-        await until(b"current profile")
-        assert await asyncio.wait_for(process.wait(), 60) == 0
-    finally:
-        if process.returncode is None:  # or the thread that reads would wait for good
-            process.kill()
-            await process.wait()
-        os.close(leader)
-    assert b"ann (operator)" in shown.replace(b"\r\n", b" ") and PASSWORD.encode() not in shown
+    async with ann.at_terminal("login", served) as terminal:
+        await terminal.until(b"User")
+        terminal.type("ann")
+        await terminal.until(b"log-in link")
+        await terminal.type_unseen(PASSWORD)
+        await terminal.until(b"current profile")
+        assert await terminal.status() == 0
+    assert b"ann (operator)" in terminal.shown.replace(b"\r\n", b" ") and PASSWORD.encode() not in terminal.shown

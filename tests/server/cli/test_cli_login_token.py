@@ -1,9 +1,5 @@
 """`lefleet login --token` at a server where people log in by OpenID Connect, and have no password."""
 
-import asyncio
-import os
-import pty
-import termios
 from datetime import timedelta
 
 import pytest
@@ -49,35 +45,15 @@ async def test_a_token_from_a_pipe_is_kept_as_one_that_was_made_here(served, tok
     assert refused.status == 2 and "was not made here" in refused.err
 
 
-async def test_a_token_that_is_typed_is_not_shown(served, token, stranger, wait_until):
+async def test_a_token_that_is_typed_is_not_shown(served, token, stranger):
     secret = await token()
     ann = stranger()
-    leader, follower = pty.openpty()
-    process = await ann.start(
-        "login", served, "--token", stdin=follower, stdout=follower, stderr=follower, start_new_session=True
-    )
-    os.close(follower)
-    shown = b""
-
-    async def until(words: bytes) -> None:
-        nonlocal shown
-        async with asyncio.timeout(60):
-            while words not in shown:
-                shown += await asyncio.to_thread(os.read, leader, 1000)
-
-    try:
-        await until(b"API token")
-        # What is typed before the terminal is silent would be thrown away.
-        await asyncio.to_thread(wait_until, lambda: not termios.tcgetattr(leader)[3] & termios.ECHO)
-        os.write(leader, secret.encode() + b"\n")
-        await until(b"current profile")
-        assert await asyncio.wait_for(process.wait(), 60) == 0
-    finally:
-        if process.returncode is None:  # or the thread that reads would wait for good
-            process.kill()
-            await process.wait()
-        os.close(leader)
-    assert secret.encode() not in shown
+    async with ann.at_terminal("login", served, "--token") as terminal:
+        await terminal.until(b"API token")
+        await terminal.type_unseen(secret)
+        await terminal.until(b"current profile")
+        assert await terminal.status() == 0
+    assert secret.encode() not in terminal.shown
     assert secret in ann.profiles.read_text()
 
 

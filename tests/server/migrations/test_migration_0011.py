@@ -1,15 +1,12 @@
 """Migration 0011 beside the release before: the flags that were there, and those it writes meanwhile and later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from lefleet_server import schema
-from lefleet_server.config import Settings
 from lefleet_server.db import Database
 
 BEFORE, EPISODES = "0010", 12_000
@@ -41,29 +38,10 @@ DARK = '[{"name": "camera_dark"}]'
 
 
 @pytest.fixture
-async def db(postgres: dict, database_url: str) -> AsyncIterator[Database]:
-    """A database of the release before, with analysed episodes."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    db = Database(Settings(state_dir=Path("unused"), database_url=database_url))
-    await schema.migrate(db.engine, BEFORE)
-    await connection.execute(_WRITE.format(episodes=EPISODES))
-    await connection.close()
-    yield db
-    await db.close()
-
-
-@pytest.fixture
-async def connect(database_url: str) -> AsyncIterator[Callable]:
-    opened: list[asyncpg.Connection] = []
-
-    async def make() -> asyncpg.Connection:
-        opened.append(await asyncpg.connect(database_url))
-        return opened[-1]
-
-    yield make
-    for connection in opened:
-        await connection.close()
+async def db(db: Database, connect: Callable) -> Database:
+    """With analysed episodes."""
+    await (await connect()).execute(_WRITE.format(episodes=EPISODES))
+    return db
 
 
 async def test_flags_that_change_while_they_are_copied_are_kept_as_they_are(db, connect):

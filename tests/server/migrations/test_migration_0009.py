@@ -78,31 +78,6 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-async def db(postgres: dict, database_url: str) -> AsyncIterator[Database]:
-    """An empty database of the release before."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.close()
-    db = Database(Settings(state_dir=Path("unused"), database_url=database_url))
-    await schema.migrate(db.engine, BEFORE)
-    yield db
-    await db.close()
-
-
-@pytest.fixture
-async def connect(database_url: str) -> AsyncIterator[Callable]:
-    opened: list[asyncpg.Connection] = []
-
-    async def make() -> asyncpg.Connection:
-        opened.append(await asyncpg.connect(database_url))
-        return opened[-1]
-
-    yield make
-    for connection in opened:
-        await connection.close()
-
-
-@pytest.fixture
 async def previous(db: Database, connect: Callable) -> PreviousRelease:
     """The release before, with a hundred episodes written."""
     connection = await connect()
