@@ -16,9 +16,10 @@ class Obeyed:
         self._path = state_dir / "wishes.json"
         self._kept: dict[str, int] = {}
 
-    def number(self, kind: str = ESTOP) -> int:
-        """0 when no wish was obeyed yet, or none that the disk knows of. Raises OSError."""
-        return max(self._kept.get(kind, 0), self._read().get(kind, 0))
+    def numbers(self) -> dict[str, int]:
+        """By kind; 0 when no wish was obeyed yet, or none that the disk knows of. Raises OSError."""
+        read = self._read()
+        return {kind: max(self._kept.get(kind, 0), read.get(kind, 0)) for kind in (ESTOP, REST, TASK)}
 
     def keep(self, number: int, kind: str = ESTOP) -> None:
         """Durable when it returns. Raises OSError."""

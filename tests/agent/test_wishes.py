@@ -9,9 +9,11 @@ import pytest
 
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import Retryable, ServerError
+from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.wishes import Levers, Wishes
-from lefleet_agent.obeyed import REST, TASK, Obeyed
-from lefleet_agent.requests import drain, emergency_stop
+from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
+from lefleet_agent.requests import Requests, drain, emergency_stop
+from lefleet_agent.spool import Spool
 from lefleet_agent.task import Task
 from lefleet_agent.verdict import VERDICT, Verdict, Word, read
 
@@ -69,7 +71,7 @@ def test_a_stop_is_obeyed_and_only_a_newer_release_ends_it(server, wishes, tmp_p
         assert asked() == ["dashboard"], f"a release {number} is not newer than the stop 5"
     server.say(6, False)
     wishes()
-    assert asked() == [] and Obeyed(tmp_path).number() == 6
+    assert asked() == [] and Obeyed(tmp_path).numbers()[ESTOP] == 6
 
 
 def test_what_was_cleared_here_does_not_come_back_with_the_next_answer_or_start(server, wishes, tmp_path):
@@ -107,7 +109,7 @@ def test_a_strange_answer_releases_nothing(server, wishes, tmp_path, answer):
     server.answer = answer
     with pytest.raises(ServerError):
         wishes()
-    assert emergency_stop(tmp_path).asked_by() == ["dashboard"] and Obeyed(tmp_path).number() == 5
+    assert emergency_stop(tmp_path).asked_by() == ["dashboard"] and Obeyed(tmp_path).numbers()[ESTOP] == 5
 
 
 def test_an_older_server_is_no_trouble_and_is_asked_seldom_and_releases_nothing(server, wishes, tmp_path, capsys):
@@ -228,7 +230,22 @@ def test_rest_and_a_task_are_obeyed_once_and_outlive_a_restart(server, wishes, t
     server.say(0, False, rest={"number": 5, "wanted": False}, task={"number": 6, "text": None})
     wishes()
     assert rests() == [] and task() == "stack"
-    assert [Obeyed(tmp_path).number(kind) for kind in (REST, TASK)] == [5, 6]
+    assert [Obeyed(tmp_path).numbers()[kind] for kind in (REST, TASK)] == [5, 6]
+
+
+def test_a_rest_obeyed_while_a_heartbeat_is_put_together_is_not_told_as_ended(tmp_path, monkeypatch):
+    asked_by, rest = Requests.asked_by, drain(tmp_path)
+
+    def obeyed_just_after(requests: Requests) -> list[str]:
+        found = asked_by(requests)
+        if requests.folder == rest.folder:
+            rest.request("dashboard")
+            Obeyed(tmp_path).keep(5, REST)
+        return found
+
+    monkeypatch.setattr(Requests, "asked_by", obeyed_just_after)
+    orders = Report(tmp_path, Spool(tmp_path / "spool"), 10**9).heartbeat("")["orders"]
+    assert orders["rest"] < 5 or orders["rests"]
 
 
 @pytest.mark.parametrize(

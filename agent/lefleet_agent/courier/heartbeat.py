@@ -10,7 +10,7 @@ from typing import Any
 from lefleet_agent import __version__
 from lefleet_agent.courier.silence import Silence
 from lefleet_agent.liveness import UNTIL
-from lefleet_agent.obeyed import REST, TASK, Obeyed
+from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, drain, emergency_stop
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
@@ -112,15 +112,15 @@ class Report:
         """Which wish for an emergency stop was obeyed last, and whether that stop still holds; None without a disk."""
         try:
             # In this order: a stop's file is made before its number is kept, so a missing one was cleared here.
-            return {"wish": self._obeyed.number(), "holds": DASHBOARD in self._emergency.asked_by()}
+            return {"wish": self._obeyed.numbers()[ESTOP], "holds": DASHBOARD in self._emergency.asked_by()}
         except OSError:
             return None
 
     def _orders(self) -> dict[str, Any] | None:
         """Which words about its rest and its task were obeyed last, and whether that rest still holds."""
         try:
-            rests = DASHBOARD in self._drain.asked_by()
-            return {"rest": self._obeyed.number(REST), "task": self._obeyed.number(TASK), "rests": rests}
+            known = self._obeyed.numbers()  # before the rest: one obeyed in between is not told as ended
+            return {"rest": known[REST], "task": known[TASK], "rests": DASHBOARD in self._drain.asked_by()}
         except OSError:
             return None
 

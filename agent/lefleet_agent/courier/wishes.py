@@ -7,6 +7,7 @@ late or twice ends nothing else.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import structlog
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import UploadGone
 from lefleet_agent.courier.wish import RestWish, TaskWish, VerdictWish, Wish
-from lefleet_agent.obeyed import REST, TASK, Obeyed
+from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
 from lefleet_agent.task import Task
 from lefleet_agent.verdict import leave
@@ -68,36 +69,44 @@ class Wishes:
         wait_s = min(SETTLE_S, self._wait_s) if self._settling else self._wait_s
         until_s = time.monotonic() + wait_s
         self._settling = max(0, self._settling - 1)
-        known = self._obeyed.number()
-        rest, task = self._obeyed.number(REST), self._obeyed.number(TASK)
+        known = self._obeyed.numbers()
         try:
-            wish = self._api.wish(known, self._verdict, rest, task, wait_s)
+            wish = self._api.wish(known[ESTOP], self._verdict, known[REST], known[TASK], wait_s)
         except UploadGone as error:
             return self._unknown_there(error)
         self._told_old = False
-        stop_first = wish.number > known
-        if stop_first:
-            self._obey(wish.wanted, known)
-            self._obeyed.keep(wish.number)  # last: what was not done is done again
-            log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
-        if not (self._obey_others(wish, rest, task) or stop_first):
+        if not self._hear(wish, known):
             return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
         self._settling = SETTLE_LOOKS
         return 0.0
 
-    def _obey_others(self, wish: Wish, rest: int, task: int) -> bool:
-        """Whether there was any."""
+    def _hear(self, wish: Wish, known: Mapping[str, int]) -> bool:
+        """Whether there was news."""
         news = False
+        if wish.number > known[ESTOP]:
+            self._stop(wish, known[ESTOP])
+            news = True
         if wish.verdict and wish.verdict.number > self._verdict:
             self._pass_on(wish.verdict)
             news = True
-        if wish.rest and wish.rest.number > rest:
+        if wish.rest and wish.rest.number > known[REST]:
             self._rest(wish.rest)
             news = True
-        if wish.task and wish.task.number > task:
+        if wish.task and wish.task.number > known[TASK]:
             self._take_task(wish.task)
             news = True
         return news
+
+    def _stop(self, wish: Wish, known: int) -> None:
+        if wish.wanted:
+            self._levers.emergency.request(DASHBOARD)
+        elif known:
+            self._levers.emergency.withdraw(DASHBOARD)
+        else:
+            # A disk that forgot what was obeyed: this release may be older than the stop that holds.
+            log.warning("a release was not obeyed: this robot does not know which stop came before; release again")
+        self._obeyed.keep(wish.number)  # last: what was not done is done again
+        log.info("obeyed", wish=wish.number, emergency_stop=wish.wanted)
 
     def _rest(self, wish: RestWish) -> None:
         if wish.wanted:
@@ -125,12 +134,3 @@ class Wishes:
             log.warning("this server knows no wishes: its dashboard stops no arm; upgrade it", error=str(error))
         self._told_old = True
         return OLD_SERVER_S
-
-    def _obey(self, wanted: bool, known: int) -> None:
-        if wanted:
-            self._levers.emergency.request(DASHBOARD)
-        elif known:
-            self._levers.emergency.withdraw(DASHBOARD)
-        else:
-            # A disk that forgot what was obeyed: this release may be older than the stop that holds.
-            log.warning("a release was not obeyed: this robot does not know which stop came before; release again")
