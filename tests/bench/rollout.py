@@ -221,9 +221,9 @@ def lerobots(strategy: str, policy: Path, folder: Path, seconds: float) -> dict[
 
 def device() -> str:
     """What both compute on: a GPU where there is one."""
-    import torch
+    from lefleet_agent.policies.lerobot import device_of
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return device_of("auto").type
 
 
 def figures(observed_ns: list[int], sent_ns: list[int], tick_cpu_s: float) -> dict[str, float]:
