@@ -248,9 +248,7 @@ def test_a_server_that_drips_its_answer_holds_nobody_for_ever(make_side, stand_i
     assert api.heartbeat({}).instance == "a", "and the next goes over a connection of its own"
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"), [("7", 7), (formatdate(time.time() + 3e9, usegmt=True), 300), ("9" * 30, 300)]
-)
+@pytest.mark.parametrize(("asked", "expected"), [("7", 7), ("Sat, 20 Dec 2121 12:00:00 GMT", 300), ("9" * 30, 300)])
 @pytest.mark.parametrize("code", [429, 503])
 def test_the_pause_that_a_server_asks_for_is_known_and_limited(make_side, stand_in, code, asked, expected):
     stand_in.fault = status(code, Retry_After=asked)
