@@ -61,6 +61,10 @@ class RobotClient:
         """The newest word about an episode of this robot."""
         return self._wishes()["verdict"]
 
+    def orders(self) -> dict[str, Any]:
+        """The newest words about its rest and its task, `rest` and `task`, and about all else."""
+        return self._wishes()
+
     def show(self, camera: str, jpeg: bytes) -> None:
         self._http.put(
             f"{_API}/cameras/{camera}", content=jpeg, headers={"Content-Type": "image/jpeg"}

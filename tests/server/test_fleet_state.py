@@ -15,6 +15,7 @@ from lefleet_server.dashboard import fleet_feed, motors, so101_pose
 from lefleet_server.dashboard.fleet_feed import FIELDS, FleetFeed, compare, row
 from lefleet_server.dashboard.robot_queries import Rate
 from lefleet_server.dashboard.robot_state import RobotState
+from lefleet_server.robots import orders
 from lefleet_server.robots.stops import Stop, StopState
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -120,6 +121,18 @@ async def test_many_viewers_cause_one_look_and_those_behind_get_every_change(ser
     assert [list(each) for each in told] == [["robot-1"], ["robot-2"]]
     assert feed.since(newest.version) == []
     assert feed.since(first.version - 9) is None, "so far behind one gets all of it"
+
+
+async def test_what_no_row_shows_is_on_a_robots_page_at_once(services, robot):
+    await robot.heartbeat()
+    feed = FleetFeed(services)
+    first = await feed.fleet()
+    async with services.db.transaction() as session:
+        await orders.say(session, "user:ada", "robot-1", orders.Kind.REST, True, "a new gripper")
+    feed.changed()
+    newest = await feed.fleet()
+    assert newest.robots["robot-1"].rest.reason == "a new gripper"
+    assert newest.version == first.version, "the fleet's page has nothing to draw"
 
 
 async def test_a_heartbeat_that_is_known_is_not_read_again(services, robot, monkeypatch):

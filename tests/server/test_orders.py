@@ -61,8 +61,18 @@ async def test_a_rest_that_was_ended_at_the_robot_is_not_shown_as_wanted(robot, 
     number = (await heard(robot, rest_since=0))["rest"]["number"]
     await robot.heartbeat(state="running", orders={"rest": number, "rests": False})
     assert await of_robot(operator, "rest") | {"said_at": ""} == {
-        "wanted": False, "heard": True, "said_by": "user:ada", "said_at": "",
+        "wanted": False, "heard": True, "said_by": "user:ada", "said_at": "", "reason": "",
     }  # fmt: skip
+
+
+async def test_why_a_robot_rests_is_kept_until_the_next_word(robot, operator, services):
+    said = (await operator.put(REST, json={"reason": "  a new gripper "})).raise_for_status().json()
+    assert said["reason"] == "a new gripper" == (await of_robot(operator, "rest"))["reason"]
+    assert (await operator.put(REST)).json()["reason"] == ""
+    assert (await operator.put(REST, json={"reason": "x" * 301})).status_code == 422
+    async with services.db.session() as session:
+        found = await session.scalars(select(AuditEntry.detail).where(AuditEntry.action == "robot.rest"))
+        assert sorted(found, key=len) == [{"rest": True}, {"rest": True, "reason": "a new gripper"}]
 
 
 async def test_a_task_is_given_and_taken_back(robot, operator, services):

@@ -56,9 +56,9 @@ cli.command(
     "verdict",
     epilog=examples("lefleet verdict robot-1 success", "lefleet verdict robot-1 redo --episode ID"),
 )(words.verdict)
-robots.app.command("rest", epilog=examples("lefleet robots rest robot-1 robot-2", "lefleet robots rest --all"))(
-    orders.rest
-)
+robots.app.command(
+    "rest", epilog=examples("lefleet robots rest robot-1 --reason 'new gripper'", "lefleet robots rest --all")
+)(orders.rest)
 robots.app.command("resume", epilog=examples("lefleet robots resume robot-1", "lefleet robots resume --all --yes"))(
     orders.resume
 )

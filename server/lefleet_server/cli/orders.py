@@ -12,13 +12,17 @@ from lefleet_server.cli.robots import AllOption, which
 
 
 def rest(
-    robots: Robots = None, everyone: AllOption = False, profile: ProfileOption = None, as_json: JsonOption = False
+    robots: Robots = None,
+    everyone: AllOption = False,
+    reason: Annotated[str, typer.Option(help="Why; everybody who may log in reads it.")] = "",
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let ROBOTs finish their episode and begin no other, whatever restarts, until `lefleet robots resume`."""
     with connect(profile) as api:
 
         def order(robot: str) -> None:
-            said = api.put("/robots/{robot_id}/rest", robot_id=robot)
+            said = api.put("/robots/{robot_id}/rest", {"reason": reason}, robot_id=robot)
             answer(as_json, {"robot_id": robot, **said}, f"{robot} rests once its episode has ended")
 
         each(_named(api, robots, everyone), order)

@@ -271,7 +271,10 @@ def _stop(stop: Item) -> Cell:
 
 
 def _rest(rest: Item | None) -> Cell:
-    return clean(f"asked for by {rest['said_by']}, {local(rest['said_at'])}") if rest and rest["wanted"] else ""
+    if not rest or not rest["wanted"]:
+        return ""
+    why = f": {rest['reason']}" if rest.get("reason") else ""  # a server of the release before tells none
+    return clean(f"asked for by {rest['said_by']}, {local(rest['said_at'])}{why}")
 
 
 def _next_task(task: Item | None) -> Cell:

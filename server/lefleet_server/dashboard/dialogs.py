@@ -213,7 +213,7 @@ class _Why(BaseModel):
 
 
 def reason_field(hint: str) -> None:
-    field("Why", "reason", hint=hint, maxlength="300", autocomplete="off")
+    field("Why", "reason", hint=hint, maxlength="300", autocomplete="off", autofocus="")
 
 
 def reason(values: Values) -> str:

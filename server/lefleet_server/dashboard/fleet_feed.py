@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,10 +14,11 @@ from lefleet_server.dashboard import motors, queries
 from lefleet_server.dashboard.motors import Arm
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_state import RobotState
-from lefleet_server.robots import stops
-from lefleet_server.robots.models import Robot, RobotCamera, RobotStatus, RobotStop, RobotVerdict
+from lefleet_server.robots import orders, stops
+from lefleet_server.robots.models import Robot, RobotCamera, RobotOrder, RobotStatus, RobotStop, RobotVerdict
 from lefleet_server.robots.service import is_online
 from lefleet_server.robots.stops import Stop
+from lefleet_server.robots.wish_schemas import RestOut, TaskOut
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
 
@@ -110,6 +111,9 @@ class FleetFeed:
                 stops={robot.id: robot.stop for robot in robots if not robot.retired},
             )
             self._recent.append(self._now)
+        else:
+            # A robot's page shows more than its row: what is ordered of a robot that is offline changes no row.
+            self._now = replace(self._now, robots={robot.id: robot for robot in robots})
         return self._now
 
     async def _load_day(self, since: datetime) -> Day:
@@ -119,6 +123,8 @@ class FleetFeed:
     async def _read(self, session: AsyncSession) -> list[RobotState]:
         cameras = select(RobotCamera.robot_id, func.array_agg(RobotCamera.name)).group_by(RobotCamera.robot_id)
         pictured = {robot_id: set(names) for robot_id, names in await session.execute(cameras)}
+        rest, is_rest = orders.newest(orders.Kind.REST)
+        task, is_task = orders.newest(orders.Kind.TASK)
         query = (
             select(
                 Robot.id,
@@ -128,11 +134,15 @@ class FleetFeed:
                 RobotStatus.state,
                 RobotStop,
                 RobotVerdict,
+                rest,
+                task,
             )
             .add_columns(func.now())
             .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
             .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
             .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
+            .outerjoin(rest, is_rest)
+            .outerjoin(task, is_task)
             .order_by(Robot.id)
         )
         found = (await session.execute(query)).all()
@@ -161,6 +171,8 @@ class FleetFeed:
         state: str | None,
         word: RobotStop | None,
         verdict: RobotVerdict | None,
+        rest: RobotOrder | None,
+        task: RobotOrder | None,
         now: datetime,
     ) -> RobotState:
         said = self._said.get(robot_id)
@@ -176,6 +188,8 @@ class FleetFeed:
             cameras=tuple((name, name in pictured) for name in heartbeat.get("cameras") or sorted(pictured)),
             stop=stops.seen(word, heartbeat),
             word=verdict,
+            rest=RestOut.of(rest, heartbeat) if rest else None,
+            task_order=TaskOut.of(task, heartbeat) if task else None,
             said=heartbeat,
             arm=said.arm if said else Arm(),
         )

@@ -10,6 +10,7 @@ from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed
 from lefleet_server.dashboard.frame import frame, is_dark
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.hold_panel import HoldPanel, of_robot
+from lefleet_server.dashboard.orders_panel import OrdersPanel
 from lefleet_server.dashboard.parts import box
 from lefleet_server.dashboard.robot_history import Calibrations, Episodes, Events, Notes
 from lefleet_server.dashboard.robot_live import Cameras, Joints, Motors, Numbers, RobotHead
@@ -50,10 +51,11 @@ class RobotPage:
                 self._episodes, self._events = Episodes(robot.id), Events()
             with box("lf-side"):
                 numbers = Numbers()
+                orders = OrdersPanel(services, request, robot.id, self._changed)
                 self._hold = HoldPanel(services, request, of_robot(robot.id), lambda _: past.forget())
                 self._notes = Notes(services, request, robot.id)
                 self._calibrations = Calibrations()
-        self._live = (head, cameras, joints, motors, numbers)
+        self._live = (head, cameras, joints, motors, numbers, orders)
         self._verdict, self._joints = verdict, joints
         self._show(robot)
         self._show_history(history)

@@ -74,6 +74,7 @@ _ACTIONS = {
     "robot.estop": "Emergency stop asked for",
     "robot.estop-release": "Emergency stop released",
     "robot.verdict": "Episode judged",
+    "robot.task": "Task given",
     "robot.enrolled": "Enrolled",
     "robot.enrolment-code": "Enrolment code made",
     "robot.revoked": "Credential revoked",
@@ -137,6 +138,13 @@ def _change(change: RobotChange) -> Event:
 
 def _entry(entry: AuditEntry) -> Event:
     by = entry.actor.removeprefix("user:").removeprefix("robot:")
-    detail = str(entry.detail.get("outcome", "")) if entry.action == "robot.verdict" else ""
-    what = _ACTIONS.get(entry.action, entry.action)
+    what, detail = _ACTIONS.get(entry.action, entry.action), ""
+    match entry.action:
+        case "robot.verdict":
+            detail = str(entry.detail.get("outcome", ""))
+        case "robot.rest":
+            what = "Rest asked for" if entry.detail.get("rest") else "Rest ended"
+            detail = str(entry.detail.get("reason", ""))
+        case "robot.task":
+            detail = str(entry.detail.get("task") or "what its settings say")
     return Event(entry.at, what, detail, by, stop=entry.action.startswith("robot.estop"))

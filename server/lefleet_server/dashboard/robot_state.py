@@ -10,6 +10,7 @@ from lefleet_server.dashboard.parts import Tone
 from lefleet_server.dashboard.units import number, repo_name, short_commit
 from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.stops import Stop, StopState
+from lefleet_server.robots.wish_schemas import RestOut, TaskOut
 
 LATE_MS = 10.0
 """A third of a tick at 30 Hz: later than this the arm is seen to jerk."""
@@ -52,6 +53,9 @@ class RobotState:
     arm: Arm = field(default_factory=Arm)
     word: RobotVerdict | None = None
     """What people said last about an episode of it."""
+    rest: RestOut | None = None
+    """What people ordered last about its rest, from afar; None when nobody ever did."""
+    task_order: TaskOut | None = None
 
     @property
     def retired(self) -> bool:

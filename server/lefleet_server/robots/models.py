@@ -111,6 +111,8 @@ class RobotOrder(Base):
     said_by: Mapped[str]
     """`user:NAME`, as in the audit log."""
     said_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    reason: Mapped[str] = mapped_column(server_default="")
+    """Why, where somebody said so."""
 
 
 class RobotChange(Base):

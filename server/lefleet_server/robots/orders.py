@@ -40,7 +40,9 @@ def told(heartbeat: dict[str, Any] | None) -> dict[str, Any]:
     return (heartbeat or {}).get("orders") or {}
 
 
-async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None) -> RobotOrder:
+async def say(
+    session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None, reason: str = ""
+) -> RobotOrder:
     """The newest word. Raises NotFound, and Conflict for a retired robot, which nobody reaches."""
     robot = await robot_of(session, robot_id)
     if robot.token_hash is None:
@@ -54,14 +56,22 @@ async def say(session: AsyncSession, actor: str, robot_id: str, kind: Kind, valu
         number=func.greatest(clock_us(), obeyed + 1),
         value=value,
         said_by=actor,
+        reason=reason,
     )
     changes = {
         "number": func.greatest(RobotOrder.number + 1, new.excluded.number),
         "value": new.excluded.value,
         "said_by": new.excluded.said_by,
         "said_at": func.now(),
+        "reason": new.excluded.reason,
     }
     said = new.on_conflict_do_update(index_elements=["robot_id", "kind"], set_=changes).returning(RobotOrder)
     order = (await session.scalars(said, execution_options={"populate_existing": True})).one()
-    audit(session, actor, f"robot.{kind.value}", f"robot:{robot_id}", {kind.value: value})
+    audit(
+        session,
+        actor,
+        f"robot.{kind.value}",
+        f"robot:{robot_id}",
+        {kind.value: value} | ({"reason": reason} if reason else {}),
+    )
     return order

@@ -24,6 +24,7 @@ from lefleet_server.robots.schemas import (
 )
 from lefleet_server.robots.wish_schemas import (
     EstopOut,
+    RestIn,
     RestOut,
     Stopping,
     TaskIn,
@@ -214,9 +215,9 @@ async def give_verdict(robot_id: str, body: VerdictIn, user: Operator, services:
 
 
 @router.put("/robots/{robot_id}/rest", tags=["people"])
-async def rest_robot(robot_id: str, user: Operator, services: ServicesDep) -> RestOut:
+async def rest_robot(robot_id: str, user: Operator, services: ServicesDep, body: RestIn | None = None) -> RestOut:
     """The robot finishes its episode and begins no other, whatever restarts meanwhile."""
-    return await _order_rest(robot_id, True, user.username, services)
+    return await _order_rest(robot_id, True, user.username, services, body.reason if body else "")
 
 
 @router.delete("/robots/{robot_id}/rest", tags=["people"])
@@ -233,9 +234,9 @@ async def set_task(robot_id: str, body: TaskIn, user: Operator, services: Servic
         return TaskOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
 
 
-async def _order_rest(robot_id: str, wanted: bool, username: str, services: Services) -> RestOut:
+async def _order_rest(robot_id: str, wanted: bool, username: str, services: Services, reason: str = "") -> RestOut:
     async with services.db.transaction() as session:
-        order = await orders.say(session, f"user:{username}", robot_id, orders.Kind.REST, wanted)
+        order = await orders.say(session, f"user:{username}", robot_id, orders.Kind.REST, wanted, reason)
         return RestOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
 
 

@@ -47,6 +47,15 @@ class VerdictOut(BaseModel):
         )
 
 
+_Why = Annotated[str, StringConstraints(strip_whitespace=True, max_length=300), AfterValidator(storable)]
+
+
+class RestIn(BaseModel):
+    """Why a robot is to rest."""
+
+    reason: _Why = Field("", description="May be empty. Everybody who may log in reads it; it stays in the audit log.")
+
+
 class RestWish(BaseModel):
     """The newest word about a robot's rest."""
 
@@ -102,12 +111,14 @@ class RestOut(OrderOut):
 
     wanted: bool = Field(description="Whether it is to rest; no longer once that was ended at the robot.")
 
+    reason: str = Field(description="Why it is to rest; empty when nobody said.")
+
     @classmethod
     def of(cls, order: RobotOrder, heartbeat: dict[str, Any] | None) -> Self:
         heard = orders.heard(order, heartbeat)
         ended_there = heard and not orders.told(heartbeat).get("rests", False)
         wanted = bool(order.value) and not ended_there
-        return cls(wanted=wanted, heard=heard, said_by=order.said_by, said_at=order.said_at)
+        return cls(wanted=wanted, heard=heard, said_by=order.said_by, said_at=order.said_at, reason=order.reason)
 
 
 class TaskOut(OrderOut):

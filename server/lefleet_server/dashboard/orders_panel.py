@@ -1,0 +1,152 @@
+"""Rest and the task on a robot's page: what people ordered, how far the robot has got with it, and to order more."""
+
+from collections.abc import Awaitable, Callable
+
+from nicegui import ui
+from starlette.requests import Request
+
+from lefleet_server.accounts.models import Role
+from lefleet_server.dashboard import orders_words as words
+from lefleet_server.dashboard.acting import Acting, actor
+from lefleet_server.dashboard.dialogs import (
+    FormDialog,
+    Question,
+    Values,
+    button,
+    field,
+    one,
+    read,
+    reason,
+    reason_field,
+)
+from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.orders_words import Said
+from lefleet_server.dashboard.parts import Chip, Text, Time, box
+from lefleet_server.dashboard.robot_state import RobotState
+from lefleet_server.robots import orders
+from lefleet_server.robots.orders import Kind
+from lefleet_server.robots.wish_schemas import TaskIn
+from lefleet_server.services import Services
+
+_DENIED = "Rest and tasks need the role operator"
+
+
+class OrdersPanel:
+    """Operators order; viewers see, and cannot press. `changed` is called after each order from this page."""
+
+    def __init__(
+        self, services: Services, request: Request, robot_id: str, changed: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._services = services
+        self._acting = Acting(services, request)
+        self._id = robot_id
+        self._changed = changed
+        self._allowed = Role(user_on(request).role).covers(Role.OPERATOR)
+        self._ordered, self._told = "", ""
+        self._build_dialogs()
+        with box("lf-card lf-panel lf-orders", tag="section", data_panel="work") as self._panel:
+            with box("lf-panel-head"):
+                Text("Work", tag="h2")
+                self._chip = Chip("", "", "is-plain")
+            with box("lf-provenance", tag="dl"):
+                self._task, self._next, self._rest = _Row("Task"), _Row("Next task"), _Row("Rest")
+            self._hindrance = Text("", "lf-panel-text lf-orders-hindrance")
+            with box("lf-panel-acts"):
+                self._let_rest = self._button("Let it rest", self._rest_dialog.open)
+                self._go_on = self._button("Let it go on", self._ask_to_go_on)
+                self._button("Change the task", self._open_task)
+
+    def _build_dialogs(self) -> None:
+        self._question = Question()
+        text = "It finishes its episode and begins no other, whatever restarts, until somebody lets it go on."
+        self._rest_dialog = FormDialog(f"Let {self._id} rest?", text, self._order_rest, "Let it rest")
+        with self._rest_dialog.form.fields():
+            reason_field("Everybody who may log in reads it; it stays in the audit log.")
+        text = "From its next episode on. Policies that read no language take no notice."
+        self._task_dialog = FormDialog(f"What is {self._id} to do?", text, self._order_task, "Change")
+
+    def _button(self, word: str, press: Callable[[], object]) -> ui.element:
+        made = button(word, press)
+        if not self._allowed:
+            made.props.update({"disabled": True, "title": _DENIED})
+        return made
+
+    def show(self, robot: RobotState) -> None:
+        wanted = robot.rest is not None and robot.rest.wanted
+        self._ordered = (robot.task_order.text if robot.task_order else None) or ""
+        self._told = robot.said.get("task", "")
+        hindrance, (word, tone) = words.hindrance(robot), words.chip(robot)
+        self._panel.set_visibility(not robot.retired)
+        self._chip.set(word, tone)
+        self._chip.set_visibility(bool(word))
+        self._task.show(words.task(robot))
+        self._next.show(words.next_task(robot))
+        self._rest.show(words.rest(robot))
+        self._hindrance.show(hindrance)
+        self._hindrance.set_visibility(bool(hindrance))
+        self._let_rest.set_visibility(not wanted)
+        self._go_on.set_visibility(wanted)
+
+    async def _order_rest(self, values: Values) -> None:
+        if await self._say(Kind.REST, True, reason(values)):
+            self._rest_dialog.close()
+            await self._changed()
+
+    async def _ask_to_go_on(self) -> None:
+        text = (
+            "The arm may move at once, unless somebody at the robot wants it to rest. "
+            "Make sure that nobody is within its reach."
+        )
+        if await self._question.ask(f"Let {self._id} go on?", text, "Let it go on"):
+            await self._acting.change(
+                Role.OPERATOR,
+                lambda session, who: orders.say(session, actor(who), self._id, Kind.REST, False),
+                lambda _: self._changed(),
+            )
+
+    def _open_task(self) -> None:
+        """With what is ordered now, to be changed; built here and not in `show`, which would take what was typed."""
+        with self._task_dialog.form.fields():
+            hint = "Empty: what the robot's settings say."
+            field(
+                "Task", "text", hint=hint, value=self._ordered, required=False,
+                placeholder=self._told, maxlength="500", autocomplete="off", autofocus="",
+            )  # fmt: skip
+        self._task_dialog.open()
+
+    async def _order_task(self, values: Values) -> None:
+        if await self._say(Kind.TASK, read(TaskIn, text=one(values, "text") or None).text):
+            self._task_dialog.close()
+            await self._changed()
+
+    async def _say(self, kind: Kind, value: bool | str | None, why: str = "") -> bool:
+        """Whether it is ordered; raises what the form tells, which stays open with what was typed."""
+        who = await self._acting.who(Role.OPERATOR)
+        if who is None:
+            return False
+        async with self._services.db.transaction() as session:
+            await orders.say(session, actor(who), self._id, kind, value, why)
+        return True
+
+
+class _Row:
+    """A name, and below each other what was said and who said so when."""
+
+    def __init__(self, name: str) -> None:
+        self._name = Text(name, tag="dt")
+        with box(tag="dd", data_row=name) as self._value:
+            self._text = Text("")
+            with box("lf-faint") as self._line:
+                self._before, self._at, self._after = Text("", tag="span"), Time(None, "ago"), Text("", tag="span")
+
+    def show(self, said: Said | None) -> None:
+        self._name.set_visibility(said is not None)
+        self._value.set_visibility(said is not None)
+        if said is None:
+            return
+        self._text.show(said.text)
+        self._text.set_visibility(bool(said.text))
+        self._before.show(said.before)
+        self._at.set(said.at)
+        self._after.show(said.after)
+        self._line.set_visibility(said.at is not None)

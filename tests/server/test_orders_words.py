@@ -1,0 +1,86 @@
+"""What the robot's page says about what was ordered of the robot."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from lefleet_server.dashboard import orders_words as words
+from lefleet_server.dashboard.orders_words import Said
+from lefleet_server.dashboard.robot_state import RobotState
+from lefleet_server.robots.stops import Stop, StopState
+from lefleet_server.robots.wish_schemas import RestOut, TaskOut
+
+AT = datetime(2026, 11, 26, tzinfo=UTC)
+ORDERS = {"rest": 1, "task": 1, "rests": True}
+WORKS = {"state": "running", "task": "stack", "orders": ORDERS}
+RESTS = WORKS | {"state": "drained"}
+
+
+def robot(said=WORKS, online=True, rest=None, task=None) -> RobotState:
+    return RobotState(
+        id="robot-1", site="", state=said.get("state", "offline") if online else "offline", online=online, seen_at=AT,
+        cameras=(), stop=Stop(StopState.FREE), said=said, rest=rest, task_order=task,
+    )  # fmt: skip
+
+
+def rest(wanted: bool, heard: bool, reason: str = "") -> RestOut:
+    return RestOut(wanted=wanted, heard=heard, reason=reason, said_by="user:ada", said_at=AT)
+
+
+def task(text: str | None, heard: bool) -> TaskOut:
+    return TaskOut(text=text, heard=heard, said_by="user:ada", said_at=AT)
+
+
+@pytest.mark.parametrize(
+    ("state", "chip", "line"),
+    [
+        (robot(), "", None),
+        (robot(rest=rest(True, False)), "Will rest", Said("", "By ada, ", AT, " · not heard yet")),
+        (robot(rest=rest(True, True, "why")), "Will rest", Said("why", "By ada, ", AT, " · after this episode")),
+        (robot(RESTS, rest=rest(True, True)), "Resting", Said("", "By ada, ", AT)),
+        (robot(RESTS, online=False, rest=rest(True, True)), "Resting", Said("", "By ada, ", AT)),
+        (robot(RESTS, rest=rest(True, False)), "Will rest", Said("", "By ada, ", AT, " · not heard yet")),
+        (robot(RESTS, rest=rest(False, False)), "Will go on", Said("", "Ended by ada, ", AT, " · not heard yet")),
+        (robot(RESTS, rest=rest(False, True)), "Resting", Said("Asked for at the robot, to be ended there.")),
+        (robot(RESTS), "Resting", Said("Asked for at the robot, to be ended there.")),
+        (robot(rest=rest(False, False)), "", None),
+        (robot(rest=rest(False, True)), "", None),
+        (robot({}, online=False, rest=rest(True, False)), "Will rest", Said("", "By ada, ", AT, " · not heard yet")),
+    ],
+)  # fmt: skip
+def test_how_far_a_robot_has_got_with_its_rest_is_said(state, chip, line):
+    assert (words.chip(state)[0], words.rest(state)) == (chip, line)
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "following"),
+    [
+        (robot(), Said("stack"), None),
+        (robot({}), Said("It told none."), None),
+        (robot(task=task("sort", False)), Said("stack"), Said("sort", "By ada, ", AT, " · not heard yet")),
+        (robot(task=task("sort", True)), Said("stack"), Said("sort", "By ada, ", AT, " · from its next episode on")),
+        (robot(task=task("stack", True)), Said("stack", "By ada, ", AT), None),
+        (
+            robot(task=task(None, False)),
+            Said("stack"),
+            Said("What its settings say", "By ada, ", AT, " · not heard yet"),
+        ),
+        (robot(task=task(None, True)), Said("stack"), None),
+    ],
+)
+def test_the_task_and_the_next_one_are_said(state, now, following):
+    assert (words.task(state), words.next_task(state)) == (now, following)
+
+
+@pytest.mark.parametrize(
+    ("state", "begins"),
+    [
+        (robot(), ""),
+        (robot({}, online=False), "It was never heard of"),
+        (robot(online=False), "It is offline"),
+        (robot(WORKS | {"orders": None}), "Its agent tells nothing of orders"),
+    ],
+)
+def test_what_keeps_a_robot_from_obeying_is_said(state, begins):
+    said = words.hindrance(state)
+    assert said.startswith(begins) and bool(said) is bool(begins)
