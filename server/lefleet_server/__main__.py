@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lefleet_server import __version__
+from lefleet_server import __version__, ending
 from lefleet_server.accounts.roles import Role
 from lefleet_server.commands import identities, jobs, retention
 from lefleet_server.commands.common import ConfigOption, JsonOption, check, fail, settings_of, show, with_database
@@ -280,7 +280,7 @@ def _options(
 
 
 def main() -> None:
-    cli()
+    ending.run(cli)
 
 
 if __name__ == "__main__":
