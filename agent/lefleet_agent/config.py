@@ -182,6 +182,10 @@ class AgentSettings(BaseSettings):
         Field(description="Which robot, and its cameras"),
         Discriminator(_kind),
     ] = SimulatedRobot()
+    host_reboots: bool = Field(
+        False,
+        description="Whether the host reboots when `run/reboot` appears, as Ansible's role `agent` has it do",
+    )
     leader: So101Leader | None = None
     reset: Literal["none", "pose", "leader"] = Field(
         "none",

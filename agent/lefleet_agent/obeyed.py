@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lefleet_agent.files import publish
 
-ESTOP, REST, TASK = "estop", "rest", "task"
+ESTOP, REST, TASK, REBOOT = "estop", "rest", "task", "reboot"
 """The kinds. A word about an episode is none of them: it names its episode, and is not kept."""
 
 
@@ -19,7 +19,7 @@ class Obeyed:
     def numbers(self) -> dict[str, int]:
         """By kind; 0 when no wish was obeyed yet, or none that the disk knows of. Raises OSError."""
         read = self._read()
-        return {kind: max(self._kept.get(kind, 0), read.get(kind, 0)) for kind in (ESTOP, REST, TASK)}
+        return {kind: max(self._kept.get(kind, 0), read.get(kind, 0)) for kind in (ESTOP, REST, TASK, REBOOT)}
 
     def keep(self, number: int, kind: str = ESTOP) -> None:
         """Durable when it returns. Raises OSError."""

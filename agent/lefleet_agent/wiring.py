@@ -177,8 +177,9 @@ def build_courier(settings: AgentSettings, credential: Credential, stop: threadi
 
 
 def build_levers(settings: AgentSettings) -> Levers:
-    state_dir = settings.state_dir
-    return Levers(emergency_stop(state_dir), drain(state_dir), Task(state_dir, settings.task), state_dir / "run")
+    state_dir, run = settings.state_dir, settings.state_dir / "run"
+    reboot = run / "reboot" if settings.host_reboots else None
+    return Levers(emergency_stop(state_dir), drain(state_dir), Task(state_dir, settings.task), run, reboot)
 
 
 def build_api(settings: AgentSettings, tokens: Tokens | str | None = None) -> ServerApi:
@@ -213,7 +214,8 @@ def is_loopback(host: str) -> bool:
 
 
 def build_report(settings: AgentSettings) -> Report:
-    return Report(settings.state_dir, build_spool(settings), settings.recording.spool_budget_bytes)
+    budget_bytes = settings.recording.spool_budget_bytes
+    return Report(settings.state_dir, build_spool(settings), budget_bytes, settings.host_reboots)
 
 
 def build_spool(settings: AgentSettings) -> Spool:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import Retryable, ServerError
 from lefleet_agent.courier.heartbeat import Report
 from lefleet_agent.courier.wishes import Levers, Wishes
-from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
+from lefleet_agent.obeyed import ESTOP, REBOOT, REST, TASK, Obeyed
 from lefleet_agent.requests import Requests, drain, emergency_stop
 from lefleet_agent.spool import Spool
 from lefleet_agent.task import Task
@@ -22,6 +23,7 @@ class Answering(ThreadingHTTPServer):
     """Gives every question the same answer, at once."""
 
     answer: tuple[int, bytes] = 200, b""
+    asked = ""
 
     def say(self, number: object, wanted: object, **more: object) -> None:
         self.answer = 200, json.dumps({"estop": {"number": number, "wanted": wanted}} | more).encode()
@@ -31,6 +33,7 @@ class _Request(BaseHTTPRequestHandler):
     server: Answering
 
     def do_GET(self) -> None:
+        self.server.asked = self.path
         status, body = self.server.answer
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -54,9 +57,10 @@ def wishes(server, tmp_path) -> Wishes:
     return ask(server, tmp_path)
 
 
-def ask(server, tmp_path) -> Wishes:
+def ask(server, tmp_path, reboot: Path | None = None) -> Wishes:
+    """`reboot`: the file that its host looks for."""
     api = ServerApi(f"http://127.0.0.1:{server.server_address[1]}", "lfr_x")
-    levers = Levers(emergency_stop(tmp_path), drain(tmp_path), Task(tmp_path, "stack"), tmp_path / "run")
+    levers = Levers(emergency_stop(tmp_path), drain(tmp_path), Task(tmp_path, "stack"), tmp_path / "run", reboot)
     return Wishes(api, levers, Obeyed(tmp_path), 10)
 
 
@@ -253,15 +257,49 @@ def test_a_rest_obeyed_while_a_heartbeat_is_put_together_is_not_told_as_ended(tm
     [
         {"rest": {"number": 9, "wanted": "yes"}, "task": {"number": 9, "text": 7}},
         {"rest": {"number": -1, "wanted": True}, "task": {"number": 1 << 53, "text": "x"}},
-        {"rest": None, "task": []},
+        {"rest": None, "task": [], "reboot": True},
+        {"reboot": {"number": "9"}},
+        {"reboot": {"number": 1 << 53}},
         {"rest": {"wanted": True}, "task": {"text": "x"}},
     ],
 )
-def test_strange_words_about_rest_and_task_hide_no_stop_and_do_nothing(server, wishes, tmp_path, strange):
+def test_strange_words_of_other_kinds_hide_no_stop_and_do_nothing(server, tmp_path, strange):
     server.say(5, True, **strange)
-    wishes()
+    ask(server, tmp_path, tmp_path / "reboot")()
     assert emergency_stop(tmp_path).asked_by() == ["dashboard"]
     assert drain(tmp_path).asked_by() == [] and Task(tmp_path, "stack")() == "stack"
+    assert not (tmp_path / "reboot").exists()
+
+
+def test_a_host_is_asked_once_to_start_anew_whatever_the_server_says_again(server, tmp_path):
+    file = tmp_path / "reboot"
+    server.say(0, False, reboot={"number": 3})
+    wishes = ask(server, tmp_path, file)
+    assert wishes() == 0 and wishes.settling and file.exists()
+    assert "reboot_since=0" in server.asked
+    file.unlink()  # as the host does
+    assert wishes() > 0 and ask(server, tmp_path, file)() > 0
+    assert not file.exists() and "reboot_since=3" in server.asked
+    server.say(0, False, reboot={"number": 4})
+    ask(server, tmp_path, file)()
+    assert file.exists() and Obeyed(tmp_path).numbers()[REBOOT] == 4
+
+
+def test_a_host_whose_robot_cannot_keep_that_it_asked_is_not_asked(server, tmp_path):
+    (tmp_path / "wishes.json.part").mkdir()
+    server.say(5, True, reboot={"number": 3})
+    with pytest.raises(OSError, match=r"wishes\.json"):
+        ask(server, tmp_path, tmp_path / "reboot")()
+    assert not (tmp_path / "reboot").exists() and emergency_stop(tmp_path).asked_by() == ["dashboard"]
+
+
+def test_where_nothing_reboots_the_host_no_reboot_is_taken(server, wishes, tmp_path):
+    server.say(0, False, reboot={"number": 3})
+    assert wishes() > 0
+    assert "reboot_since" not in server.asked and Obeyed(tmp_path).numbers()[REBOOT] == 0
+    spool = Spool(tmp_path / "spool")
+    told = [Report(tmp_path, spool, 10**9, reboots).heartbeat("")["orders"]["reboot"] for reboots in (False, True)]
+    assert told == [None, 0]
 
 
 def test_a_person_who_rests_the_robot_here_is_not_overruled_from_afar(server, wishes, tmp_path):

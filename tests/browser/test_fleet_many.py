@@ -72,7 +72,7 @@ async def test_a_heartbeat_changes_its_cells_alone(many, table):
     page = viewer.page
     await page.eval_on_selector("[data-robot=arm-002]", "row => row.firstChild.marked = true")
     say(many[1]["arm-002"], 2, state="drained")
-    await page.wait_for_selector("[data-robot=arm-002] >> text=Drained")
+    await page.wait_for_selector("[data-robot=arm-002] >> text=Resting")
     assert await page.eval_on_selector("[data-robot=arm-002]", "row => row.firstChild.marked")
     await viewer.shot("desk-fleet-table")
 

@@ -164,7 +164,7 @@ async def test_a_viewer_sees_and_cannot_press(server, robot, look):
         await each.open(f"/robots/{robot.id}")
     for press in (LET_REST, CHANGE):
         assert await viewer.page.is_disabled(press)
-        assert await viewer.page.get_attribute(press, "title") == "Rest and tasks need the role operator"
+        assert await viewer.page.get_attribute(press, "title") == "Rest, tasks and reboots need the role operator"
     await give_rest(operator.page)
     await viewer.page.wait_for_selector(f"{PANEL} >> text={WHY}")
     assert await viewer.page.is_disabled(GO_ON)
@@ -245,3 +245,29 @@ async def test_how_it_looks(server, robot, look, theme, device):
     await viewer.shot(f"{device}-orders-question-{theme}")
     await page.click(YES)
     await is_shown(page, "Will go on")
+
+
+async def test_a_host_is_rebooted_for_a_reason_and_is_seen_to_be_up_again(server, robot, look):
+    viewer = await look(server.url)
+    page, reboot, row = viewer.page, f"{PANEL} button:has-text('Reboot')", f"{PANEL} [data-row=Reboot]"
+    await viewer.open(f"/robots/{robot.id}")
+    await page.wait_for_selector(LET_REST)
+    assert not await page.is_visible(reboot), "its host would not"
+    obey(robot, orders={"reboot": 0}, uptime_s=7300.0)
+    await page.click(reboot)
+    await page.fill("input[name=reason]:visible", "The GPU hangs")
+    await page.press("input[name=reason]:visible", "Enter")
+    await page.wait_for_selector(f"{row}:has-text('not heard yet')")
+    assert "The GPU hangs" in await page.inner_text(row) and "By ada" in await page.inner_text(row)
+    number = robot.orders()["reboot"]["number"]
+    obey(robot, orders={"reboot": number}, uptime_s=7302.0)
+    await page.wait_for_selector(f"{row}:has-text('after this episode')")
+    await page.click(reboot)
+    await page.fill("input[name=reason]:visible", "Once more")
+    await page.press("input[name=reason]:visible", "Enter")
+    await page.wait_for_selector("text=is about to reboot")
+    await page.click(".lf-question:visible >> text=Cancel")
+    obey(robot, orders={"reboot": number}, uptime_s=0.2)
+    await page.wait_for_selector(row, state="hidden")
+    await page.wait_for_selector(".lf-event:has-text('Reboot asked for The GPU hangs')", timeout=15_000)
+    assert robot.orders()["reboot"]["number"] == number

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import asyncpg
 import httpx
@@ -74,10 +75,12 @@ class Person:
         return self._http.put("/api/v1/robots/robot-1/verdict", json={"episode_id": episode_id, "word": word})
 
     def orders(self, **what: object) -> None:
-        """`rest=True`, `task="sort"`."""
+        """`rest=True`, `task="sort"`, `reboot="why"`."""
         for kind, value in what.items():
             if kind == "rest":
                 done = self._http.request("PUT" if value else "DELETE", f"{ROBOT}/rest")
+            elif kind == "reboot":
+                done = self._http.post(f"{ROBOT}/reboot", json={"reason": value})
             else:
                 done = self._http.put(f"{ROBOT}/task", json={"text": value})
             done.raise_for_status()
@@ -275,3 +278,29 @@ def test_a_rest_that_was_ended_at_the_robot_is_told(server, enrolled, person, ag
         wait_until(lambda: not person.sees_of("rest")["wanted"])
     with courier(side):
         assert drain(side.settings.state_dir).asked_by() == []
+
+
+def test_a_reboot_reaches_the_host_once_and_the_server_hears_that_it_did(server, enrolled, person, wait_until):
+    side = enrolled(server.url)
+    side = replace(side, settings=side.settings.model_copy(update={"host_reboots": True}))
+    file = side.settings.state_dir / "run" / "reboot"
+
+    def ordered() -> bool:
+        try:
+            person.orders(reboot="the GPU hangs")
+        except httpx.HTTPStatusError as refused:
+            assert refused.response.status_code == 409, "it was not heard of yet"
+            return False
+        return True
+
+    with courier(side):
+        control_says(side, "running")
+        wait_until(ordered)
+        wait_until(file.exists)
+        wait_until(lambda: person.sees_of("reboot")["state"] == "heard")
+        file.unlink()  # as the host does
+    with courier(side):  # which it stops, and starts again
+        wait_until(lambda: "wishes" not in trouble(side))
+        person.orders(rest=True)
+        wait_until(lambda: drain(side.settings.state_dir).asked_by() == ["dashboard"])
+        assert not file.exists()

@@ -7,15 +7,18 @@ import json
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 import yaml
@@ -60,6 +63,18 @@ class Server:
 
     def robot(self, name: str) -> dict[str, Any]:
         return next((robot for robot in self.ask("robots")["items"] if robot["id"] == name), {"state": "unknown"})
+
+    @contextmanager
+    def person(self) -> Iterator[httpx.Client]:
+        """An operator who is logged in."""
+        with suppress(subprocess.CalledProcessError):  # the one of a test before
+            subprocess.run(self.command("users", "add", "ada", "--role", "operator"), check=True, capture_output=True)
+        link = subprocess.run(self.command("login-link", "--user", "ada"), check=True, capture_output=True, text=True)
+        trusted = ssl.create_default_context(cafile=str(self.authority.pem))
+        with httpx.Client(base_url=f"https://{HERE}:{PORT}", verify=trusted, timeout=30) as http:
+            code = link.stdout.split("code=")[1].strip()
+            http.post("/api/v1/login", json={"code": code}).raise_for_status()
+            yield http
 
     def on(self) -> None:
         certificate, key = self.authority.issue(HERE)
@@ -315,6 +330,40 @@ def test_a_restart_of_docker_and_a_reboot_bring_the_robot_back(robot, server):
     robot.host.reboot()
     wait_until(lambda: robot.state() == "running")
     wait_until(lambda: server.robot(robot.name)["online"])
+
+
+def test_a_person_reboots_it_from_afar_once_and_between_episodes(robot, server):
+    wait_until(lambda: robot.state() == "running")
+    interrupted = sum(episode["interrupted"] for episode in robot.episodes())
+    before, file = robot.host.started(), "/run/lefleet/agent/reboot"
+    with server.person() as http:
+        http.post(f"/api/v1/robots/{robot.name}/reboot", json={"reason": "a test"}).raise_for_status()
+        wait_until(lambda: robot.host.started() != before)
+        robot.host.wait()
+        wait_until(lambda: robot.state() == "running")
+        wait_until(lambda: http.get(f"/api/v1/robots/{robot.name}").json()["reboot"]["heard"])
+    assert not robot.host.exists(file)
+    assert sum(episode["interrupted"] for episode in robot.episodes()) == interrupted
+    after = robot.host.started()
+    robot.run("systemctl restart lefleet-courier")  # which hears of the same word again
+    wait_until(lambda: server.robot(robot.name)["online"])
+    assert robot.host.started() == after and not robot.host.exists(file)
+
+
+def test_a_host_that_may_not_be_rebooted_from_afar_is_not(apply, robot, server):
+    done = apply(agent_reboots=False)
+    assert done.rc == 0 and done.changed[robot.name] > 0
+    assert not robot.host.exists("/etc/systemd/system/lefleet-reboot.path")
+    with server.person() as http:
+        wait_until(lambda: server.robot(robot.name)["online"])
+
+        def refused() -> bool:
+            answer = http.post(f"/api/v1/robots/{robot.name}/reboot")
+            return answer.status_code == 409 and "takes no reboots" in answer.text
+
+        wait_until(refused)
+    assert apply().rc == 0
+    assert robot.run("systemctl is-enabled lefleet-reboot.path").strip() == "enabled"
 
 
 def test_cut_off_it_goes_on_and_catches_up_when_it_is_back(robot):

@@ -1,14 +1,15 @@
 """What the robot's page says about what was ordered of the robot."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from lefleet_server.dashboard import orders_words as words
 from lefleet_server.dashboard.orders_words import Said
 from lefleet_server.dashboard.robot_state import RobotState
+from lefleet_server.robots.reboots import RebootState
 from lefleet_server.robots.stops import Stop, StopState
-from lefleet_server.robots.wish_schemas import RestOut, TaskOut
+from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
 
 AT = datetime(2026, 11, 26, tzinfo=UTC)
 ORDERS = {"rest": 1, "task": 1, "rests": True}
@@ -16,10 +17,10 @@ WORKS = {"state": "running", "task": "stack", "orders": ORDERS}
 RESTS = WORKS | {"state": "drained"}
 
 
-def robot(said=WORKS, online=True, rest=None, task=None) -> RobotState:
+def robot(said=WORKS, online=True, rest=None, task=None, reboot=None) -> RobotState:
     return RobotState(
         id="robot-1", site="", state=said.get("state", "offline") if online else "offline", online=online, seen_at=AT,
-        cameras=(), stop=Stop(StopState.FREE), said=said, rest=rest, task_order=task,
+        cameras=(), stop=Stop(StopState.FREE), said=said, rest=rest, task_order=task, reboot=reboot,
     )  # fmt: skip
 
 
@@ -84,3 +85,28 @@ def test_the_task_and_the_next_one_are_said(state, now, following):
 def test_what_keeps_a_robot_from_obeying_is_said(state, begins):
     said = words.hindrance(state)
     assert said.startswith(begins) and bool(said) is bool(begins)
+
+
+@pytest.mark.parametrize(
+    ("state", "earlier", "line"),
+    [
+        (RebootState.ASKED, timedelta(0), Said("why", "By ada, ", AT, " · not heard yet")),
+        (RebootState.HEARD, timedelta(0), Said("why", "By ada, ", AT, " · after this episode")),
+        (RebootState.VOID, timedelta(0), Said("why", "By ada, ", AT, " · not heard in time: it is void")),
+        (RebootState.DONE, timedelta(0), None),
+        (
+            RebootState.HEARD,
+            timedelta(minutes=11),
+            Said(
+                "why",
+                "By ada, ",
+                AT - timedelta(minutes=11),
+                " · heard, and nothing happened: `journalctl -u lefleet-reboot` there says why",
+            ),
+        ),
+    ],
+)
+def test_how_far_a_reboot_has_got_is_said(state, earlier, line):
+    heard = state in {RebootState.HEARD, RebootState.DONE}
+    order = RebootOut(state=state, heard=heard, reason="why", said_by="user:ada", said_at=AT - earlier)
+    assert words.reboot(robot(reboot=order)) == line

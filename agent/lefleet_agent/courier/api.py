@@ -10,7 +10,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,13 @@ class ServerApi:
         except (TypeError, ValueError) as error:
             raise Retryable(f"the heartbeat's answer: interval_s is {values['interval_s']!r}, not seconds") from error
 
-    def wish(self, stop: int, verdict: int, rest: int, task: int, wait_s: float) -> Wish:
+    def wish(self, stop: int, others: Mapping[str, int], wait_s: float) -> Wish:
         """As soon as there is one newer than these numbers, else the newest there is after `wait_s`.
 
-        `wait_s` must be shorter than the timeout.
+        `others`: by kind, those that this robot obeys. `wait_s` must be shorter than the timeout.
         """
-        numbers = {"since": stop, "verdict_since": verdict, "rest_since": rest, "task_since": task, "wait_s": wait_s}
-        answer = self._call("GET", "/robot/wishes", params=numbers)
+        numbers = {"since": stop} | {f"{kind}_since": number for kind, number in others.items()}
+        answer = self._call("GET", "/robot/wishes", params=numbers | {"wait_s": wait_s})
         try:
             return read(_values(answer, "estop"))
         except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from lefleet_agent import __version__
 from lefleet_agent.courier.silence import Silence
 from lefleet_agent.liveness import UNTIL
-from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
+from lefleet_agent.obeyed import ESTOP, REBOOT, REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, drain, emergency_stop
 from lefleet_agent.spool import Spool, SpoolError, SpoolStats
 
@@ -21,11 +21,12 @@ DOWN: dict[str, Any] = {"state": "control_down", "joints": None}  # nobody knows
 class Report:
     """Puts a heartbeat together from what the control side last wrote and from the spool."""
 
-    def __init__(self, state_dir: Path, spool: Spool, budget_bytes: int) -> None:
+    def __init__(self, state_dir: Path, spool: Spool, budget_bytes: int, host_reboots: bool = False) -> None:
         self._run = state_dir / "run"
         self._state_dir = state_dir
         self._spool = spool
         self._budget_bytes = budget_bytes
+        self._host_reboots = host_reboots
         self._obeyed = Obeyed(state_dir)
         self._emergency = emergency_stop(state_dir)
         self._drain = drain(state_dir)
@@ -52,6 +53,7 @@ class Report:
             "courier": self._courier(),
             "agent_version": __version__,
             "metrics": metrics,
+            "uptime_s": time.clock_gettime(time.CLOCK_BOOTTIME),
             "wall_ns": time.time_ns(),
         }
 
@@ -117,10 +119,15 @@ class Report:
             return None
 
     def _orders(self) -> dict[str, Any] | None:
-        """Which words about its rest and its task were obeyed last, and whether that rest still holds."""
+        """Which words about its rest, its task and its host were obeyed last, and whether that rest still holds."""
         try:
             known = self._obeyed.numbers()  # before the rest: one obeyed in between is not told as ended
-            return {"rest": known[REST], "task": known[TASK], "rests": DASHBOARD in self._drain.asked_by()}
+            return {
+                "rest": known[REST],
+                "task": known[TASK],
+                "reboot": known[REBOOT] if self._host_reboots else None,
+                "rests": DASHBOARD in self._drain.asked_by(),
+            }
         except OSError:
             return None
 

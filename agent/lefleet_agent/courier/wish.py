@@ -35,7 +35,7 @@ class TaskWish:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The newest word of people about this robot's emergency stop, an episode, its rest and its task."""
+    """The newest word of people about this robot's emergency stop, an episode, its rest, its task and its host."""
 
     number: int
     """Of the emergency stop's; grows with each word; 0 when nobody ever said one."""
@@ -44,6 +44,8 @@ class Wish:
     """None when nobody ever said one, and where the server says nothing that this release knows. So the others."""
     rest: RestWish | None = None
     task: TaskWish | None = None
+    reboot: int | None = None
+    """Number of the newest word that the host is to start anew."""
 
 
 def read(values: dict[str, Any]) -> Wish:
@@ -51,7 +53,7 @@ def read(values: dict[str, Any]) -> Wish:
     match values["estop"]:
         case {"number": int(number), "wanted": bool(wanted)} if _is_number(number):
             verdict, rest, task = _verdict(values.get("verdict")), _rest(values.get("rest")), _task(values.get("task"))
-            return Wish(number, wanted, verdict, rest, task)
+            return Wish(number, wanted, verdict, rest, task, _reboot(values.get("reboot")))
         case other:
             raise ValueError(f"estop is {str(other)[:200]}, no number with a wish")
 
@@ -78,6 +80,14 @@ def _task(said: object) -> TaskWish | None:
     match said:
         case {"number": int(number), "text": str() | None as text} if _is_number(number):
             return TaskWish(number, text)
+        case _:
+            return None
+
+
+def _reboot(said: object) -> int | None:
+    match said:
+        case {"number": int(number)} if _is_number(number):
+            return number
         case _:
             return None
 

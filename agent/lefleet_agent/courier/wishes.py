@@ -1,4 +1,5 @@
-"""What people ask of this robot through the server: an emergency stop, its release, an episode's end, rest, a task.
+"""What people ask of this robot through the server: an emergency stop, its release, an episode's end, rest, a task,
+a reboot of its host.
 
 The server numbers what people say. A robot obeys only what is newer than what it obeyed last, and remembers that on its
 disk: so a stop that somebody beside the robot cleared does not come back with the next answer, and no server that is
@@ -16,7 +17,7 @@ import structlog
 from lefleet_agent.courier.api import ServerApi
 from lefleet_agent.courier.errors import UploadGone
 from lefleet_agent.courier.wish import RestWish, TaskWish, VerdictWish, Wish
-from lefleet_agent.obeyed import ESTOP, REST, TASK, Obeyed
+from lefleet_agent.obeyed import ESTOP, REBOOT, REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, Requests
 from lefleet_agent.task import Task
 from lefleet_agent.verdict import leave
@@ -40,6 +41,8 @@ class Levers:
     task: Task
     run: Path
     """Where control takes words about episodes from."""
+    reboot: Path | None = None
+    """Left empty: the host starts anew. None: nothing on this host looks for it."""
 
 
 class Wishes:
@@ -71,7 +74,7 @@ class Wishes:
         self._settling = max(0, self._settling - 1)
         known = self._obeyed.numbers()
         try:
-            wish = self._api.wish(known[ESTOP], self._verdict, known[REST], known[TASK], wait_s)
+            wish = self._api.wish(known[ESTOP], self._others(known), wait_s)
         except UploadGone as error:
             return self._unknown_there(error)
         self._told_old = False
@@ -79,6 +82,11 @@ class Wishes:
             return max(0.0, until_s - time.monotonic())  # whoever answered at once without news is not asked at once
         self._settling = SETTLE_LOOKS
         return 0.0
+
+    def _others(self, known: Mapping[str, int]) -> dict[str, int]:
+        """The newest words beside stops that were heard, of the kinds that are obeyed here."""
+        orders = (REST, TASK, REBOOT) if self._levers.reboot else (REST, TASK)
+        return {"verdict": self._verdict} | {kind: known[kind] for kind in orders}
 
     def _hear(self, wish: Wish, known: Mapping[str, int]) -> bool:
         """Whether there was news."""
@@ -94,6 +102,9 @@ class Wishes:
             news = True
         if wish.task and wish.task.number > known[TASK]:
             self._take_task(wish.task)
+            news = True
+        if self._levers.reboot and wish.reboot and wish.reboot > known[REBOOT]:
+            self._reboot(wish.reboot, self._levers.reboot)
             news = True
         return news
 
@@ -120,6 +131,11 @@ class Wishes:
         self._levers.task.ask_for(wish.text)
         self._obeyed.keep(wish.number, TASK)
         log.info("obeyed", wish=wish.number, task=wish.text)
+
+    def _reboot(self, number: int, ask_host: Path) -> None:
+        self._obeyed.keep(number, REBOOT)  # first: a host that forgot it would start anew for ever
+        log.warning("obeyed: this host is about to start anew", wish=number)
+        ask_host.touch()
 
     def _pass_on(self, said: VerdictWish) -> None:
         """Leaves the word for control, which drops it when another episode runs."""

@@ -68,6 +68,9 @@ robots.app.command(
         'lefleet robots task robot-1 robot-2 --text "Sort the bolts"', "lefleet robots task --all --default"
     ),
 )(orders.task)
+robots.app.command("reboot", epilog=examples("lefleet robots reboot robot-1 --reason 'the GPU driver hangs'"))(
+    orders.reboot
+)
 cli.add_typer(episodes.app, name="episodes")
 episodes.app.command(
     "download",

@@ -1,4 +1,4 @@
-"""What people order robots to do, beside stops: `lefleet robots rest`, `resume` and `task`."""
+"""What people order robots to do, beside stops: `lefleet robots rest`, `resume`, `task` and `reboot`."""
 
 from typing import Annotated
 
@@ -10,11 +10,13 @@ from lefleet_server.cli.options import JsonOption, ProfileOption, Robots, YesOpt
 from lefleet_server.cli.output import answer
 from lefleet_server.cli.robots import AllOption, which
 
+ReasonOption = Annotated[str, typer.Option(help="Why; everybody who may log in reads it.")]
+
 
 def rest(
     robots: Robots = None,
     everyone: AllOption = False,
-    reason: Annotated[str, typer.Option(help="Why; everybody who may log in reads it.")] = "",
+    reason: ReasonOption = "",
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,6 +68,26 @@ def task(
             answer(as_json, {"robot_id": robot, **said}, f"{robot}: {words}")
 
         each(_named(api, robots, everyone), order)
+
+
+def reboot(
+    robots: Robots = None,
+    everyone: AllOption = False,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reboot the hosts of ROBOTs, each after its episode. Those that would hear of it too late are refused."""
+    with connect(profile) as api:
+        names = _named(api, robots, everyone)
+        confirm(f"Reboot the hosts of {', '.join(names)}?", yes)
+
+        def order(robot: str) -> None:
+            said = api.post("/robots/{robot_id}/reboot", {"reason": reason}, robot_id=robot)
+            answer(as_json, {"robot_id": robot, **said}, f"{robot} reboots once its episode has ended")
+
+        each(names, order)
 
 
 def _named(api: Api, robots: list[str] | None, everyone: bool) -> list[str]:

@@ -86,6 +86,7 @@ def show_robot(robot: Robot, profile: ProfileOption = None, as_json: JsonOption 
         ("emergency stop", _stop(found["estop"])),
         ("seen", local(found["last_seen_at"])),
         ("rest", _rest(found["rest"])),
+        ("reboot", _reboot(found.get("reboot"))),
         ("task", said.get("task", "")),
         ("next task", _next_task(found["task"])),
         ("policy", " ".join(filter(None, ((said.get("policy") or {}).get(k, "") for k in ("repo", "commit", "type"))))),
@@ -275,6 +276,14 @@ def _rest(rest: Item | None) -> Cell:
         return ""
     why = f": {rest['reason']}" if rest.get("reason") else ""  # a server of the release before tells none
     return clean(f"asked for by {rest['said_by']}, {local(rest['said_at'])}{why}")
+
+
+def _reboot(reboot: Item | None) -> Cell:
+    if reboot is None or reboot["state"] == "done":
+        return ""
+    why = f": {reboot['reason']}" if reboot["reason"] else ""
+    said = f" by {reboot['said_by']}, {local(reboot['said_at'])}{why}"
+    return Text.assemble(word(reboot["state"]), clean(said))
 
 
 def _next_task(task: Item | None) -> Cell:

@@ -15,10 +15,11 @@ from lefleet_server.dashboard.motors import Arm
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.robots import orders, stops
-from lefleet_server.robots.models import Robot, RobotCamera, RobotOrder, RobotStatus, RobotStop, RobotVerdict
+from lefleet_server.robots.models import Robot, RobotCamera, RobotStatus, RobotStop, RobotVerdict
+from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.service import is_online
 from lefleet_server.robots.stops import Stop
-from lefleet_server.robots.wish_schemas import RestOut, TaskOut
+from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
 
@@ -123,8 +124,7 @@ class FleetFeed:
     async def _read(self, session: AsyncSession) -> list[RobotState]:
         cameras = select(RobotCamera.robot_id, func.array_agg(RobotCamera.name)).group_by(RobotCamera.robot_id)
         pictured = {robot_id: set(names) for robot_id, names in await session.execute(cameras)}
-        rest, is_rest = orders.newest(orders.Kind.REST)
-        task, is_task = orders.newest(orders.Kind.TASK)
+        ordered = await orders.standing(session)
         query = (
             select(
                 Robot.id,
@@ -134,20 +134,16 @@ class FleetFeed:
                 RobotStatus.state,
                 RobotStop,
                 RobotVerdict,
-                rest,
-                task,
             )
             .add_columns(func.now())
             .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
             .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
             .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
-            .outerjoin(rest, is_rest)
-            .outerjoin(task, is_task)
             .order_by(Robot.id)
         )
         found = (await session.execute(query)).all()
         await self._hear(session, {robot_id: at for robot_id, _, _, at, *_ in found if at is not None})
-        return [self._state(pictured.get(each[0], set()), *each) for each in found]
+        return [self._state(pictured.get(each[0], set()), ordered.get(each[0], {}), *each) for each in found]
 
     async def _hear(self, session: AsyncSession, received: Mapping[str, datetime]) -> None:
         """Reads the heartbeats that came since the last look."""
@@ -164,6 +160,7 @@ class FleetFeed:
     def _state(
         self,
         pictured: set[str],
+        ordered: orders.Standing,
         robot_id: str,
         site: str,
         retired: bool,
@@ -171,12 +168,11 @@ class FleetFeed:
         state: str | None,
         word: RobotStop | None,
         verdict: RobotVerdict | None,
-        rest: RobotOrder | None,
-        task: RobotOrder | None,
         now: datetime,
     ) -> RobotState:
         said = self._said.get(robot_id)
         heartbeat = said.heartbeat if said else {}
+        rest, task, reboot = (ordered.get(kind) for kind in (Kind.REST, Kind.TASK, Kind.REBOOT))
         # The database's clock stamped the heartbeat, so the database's clock measures its age.
         online = not retired and is_online(received_at, now, self._services.settings.offline_after_s)
         return RobotState(
@@ -190,6 +186,7 @@ class FleetFeed:
             word=verdict,
             rest=RestOut.of(rest, heartbeat) if rest else None,
             task_order=TaskOut.of(task, heartbeat) if task else None,
+            reboot=RebootOut.of(reboot, heartbeat, received_at, now) if reboot else None,
             said=heartbeat,
             arm=said.arm if said else Arm(),
         )

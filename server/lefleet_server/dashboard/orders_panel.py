@@ -1,4 +1,4 @@
-"""Rest and the task on a robot's page: what people ordered, how far the robot has got with it, and to order more."""
+"""Rest, the task and a reboot on a robot's page: what people ordered, how far the robot has got, and to order more."""
 
 from collections.abc import Awaitable, Callable
 
@@ -23,12 +23,14 @@ from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.orders_words import Said
 from lefleet_server.dashboard.parts import Chip, Text, Time, box
 from lefleet_server.dashboard.robot_state import RobotState
-from lefleet_server.robots import orders
+from lefleet_server.robots import orders, reboots
 from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.wish_schemas import TaskIn
 from lefleet_server.services import Services
 
-_DENIED = "Rest and tasks need the role operator"
+_DENIED = "Rest, tasks and reboots need the role operator"
+
+_READ_BY = "Everybody who may log in reads it; it stays in the audit log."
 
 
 class OrdersPanel:
@@ -49,19 +51,25 @@ class OrdersPanel:
                 Text("Work", tag="h2")
                 self._chip = Chip("", "", "is-plain")
             with box("lf-provenance", tag="dl"):
-                self._task, self._next, self._rest = _Row("Task"), _Row("Next task"), _Row("Rest")
+                self._task, self._next = _Row("Task"), _Row("Next task")
+                self._rest, self._reboot = _Row("Rest"), _Row("Reboot")
             self._hindrance = Text("", "lf-panel-text lf-orders-hindrance")
             with box("lf-panel-acts"):
                 self._let_rest = self._button("Let it rest", self._rest_dialog.open)
                 self._go_on = self._button("Let it go on", self._ask_to_go_on)
                 self._button("Change the task", self._open_task)
+                self._reboots = self._button("Reboot", self._reboot_dialog.open)
 
     def _build_dialogs(self) -> None:
         self._question = Question()
         text = "It finishes its episode and begins no other, whatever restarts, until somebody lets it go on."
         self._rest_dialog = FormDialog(f"Let {self._id} rest?", text, self._order_rest, "Let it rest")
         with self._rest_dialog.form.fields():
-            reason_field("Everybody who may log in reads it; it stays in the audit log.")
+            reason_field(_READ_BY)
+        text = "Its computer starts anew once its episode has ended, and the robot goes on as it does now."
+        self._reboot_dialog = FormDialog(f"Reboot {self._id}?", text, self._order_reboot, "Reboot")
+        with self._reboot_dialog.form.fields():
+            reason_field(_READ_BY)
         text = "From its next episode on. Policies that read no language take no notice."
         self._task_dialog = FormDialog(f"What is {self._id} to do?", text, self._order_task, "Change")
 
@@ -82,6 +90,8 @@ class OrdersPanel:
         self._task.show(words.task(robot))
         self._next.show(words.next_task(robot))
         self._rest.show(words.rest(robot))
+        self._reboot.show(words.reboot(robot))
+        self._reboots.set_visibility(robot.online and reboots.takes(robot.said))
         self._hindrance.show(hindrance)
         self._hindrance.set_visibility(bool(hindrance))
         self._let_rest.set_visibility(not wanted)
@@ -91,6 +101,16 @@ class OrdersPanel:
         if await self._say(Kind.REST, True, reason(values)):
             self._rest_dialog.close()
             await self._changed()
+
+    async def _order_reboot(self, values: Values) -> None:
+        who = await self._acting.who(Role.OPERATOR)
+        if who is None:
+            return
+        offline_after_s = self._services.settings.offline_after_s
+        async with self._services.db.transaction() as session:
+            await reboots.ask(session, actor(who), self._id, offline_after_s, reason(values))
+        self._reboot_dialog.close()
+        await self._changed()
 
     async def _ask_to_go_on(self) -> None:
         text = (

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from lefleet_server.dashboard.parts import Tone
 from lefleet_server.dashboard.robot_state import RobotState
+from lefleet_server.robots.orders import REBOOT_VOID_AFTER
+from lefleet_server.robots.reboots import RebootState
 from lefleet_server.robots.wish_schemas import OrderOut
 
 _DEFAULT = "What its settings say"
@@ -59,6 +61,22 @@ def rest(robot: RobotState) -> Said | None:
     if order and not order.heard:
         return Said("", f"Ended by {_name(order)}, ", order.said_at, _UNHEARD)
     return Said("Asked for at the robot, to be ended there.")
+
+
+def reboot(robot: RobotState) -> Said | None:
+    """None once it is done, which the robot's uptime tells."""
+    order = robot.reboot
+    if order is None or order.state is RebootState.DONE:
+        return None
+    if order.state is RebootState.VOID:
+        after = " · not heard in time: it is void"
+    elif order.state is RebootState.ASKED:
+        after = _UNHEARD
+    elif robot.seen_at and robot.seen_at - order.said_at > REBOOT_VOID_AFTER:
+        after = " · heard, and nothing happened: `journalctl -u lefleet-reboot` there says why"
+    else:
+        after = " · after this episode"
+    return Said(order.reason, *_by(order), after)
 
 
 def hindrance(robot: RobotState) -> str:

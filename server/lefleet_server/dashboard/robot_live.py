@@ -10,7 +10,7 @@ from lefleet_server.dashboard.motors import Arm, Motor
 from lefleet_server.dashboard.parts import STATE_TONES, Chip, Meter, Text, Time, box, icon, link, set_attribute
 from lefleet_server.dashboard.robot_state import FULL, HOT_C, LATE_MS, NEARLY_FULL, WARM_C, RobotState
 from lefleet_server.dashboard.stop import Stopper, StopRow
-from lefleet_server.dashboard.units import DASH, number, size
+from lefleet_server.dashboard.units import DASH, lasting, number, size
 
 _RANGES = {"degrees": (-180.0, 180.0), "percent": (0.0, 100.0), "radians": (-3.1416, 3.1416)}
 _UNITS = {"degrees": "°", "percent": " %", "radians": " rad"}
@@ -118,7 +118,7 @@ class Numbers:
         with box("lf-card lf-panel", tag="section"):
             Text("Now", tag="h2")
             with box("lf-provenance", tag="dl"):
-                names = ("Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Site")
+                names = ("Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Host up for", "Site")
                 self._values = {name: self._value(name) for name in names}
             with box("lf-bars lf-robot-bars"):
                 self._spool, self._spool_text = self._bar("Spool")
@@ -133,6 +133,8 @@ class Numbers:
         self._show("Lateness p99", f"{number(robot.lateness_ms)} ms", "warn" if late else "")
         self._show("To upload", DASH if robot.waiting is None else f"{robot.waiting} episodes")
         self._show("Agent", said.get("agent_version") or DASH)
+        up_s = said.get("uptime_s") if robot.online else None
+        self._show("Host up for", DASH if up_s is None else lasting(up_s))
         self._show("Site", robot.site or DASH)
         spool = said.get("spool") or {}
         self._spool.set(robot.spool_used)

@@ -75,6 +75,7 @@ _ACTIONS = {
     "robot.estop-release": "Emergency stop released",
     "robot.verdict": "Episode judged",
     "robot.task": "Task given",
+    "robot.reboot": "Reboot asked for",
     "robot.enrolled": "Enrolled",
     "robot.enrolment-code": "Enrolment code made",
     "robot.revoked": "Credential revoked",
@@ -147,4 +148,6 @@ def _entry(entry: AuditEntry) -> Event:
             detail = str(entry.detail.get("reason", ""))
         case "robot.task":
             detail = str(entry.detail.get("task") or "what its settings say")
+        case "robot.reboot":
+            detail = str(entry.detail.get("reason", ""))
     return Event(entry.at, what, detail, by, stop=entry.action.startswith("robot.estop"))

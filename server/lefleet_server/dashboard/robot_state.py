@@ -10,7 +10,7 @@ from lefleet_server.dashboard.parts import Tone
 from lefleet_server.dashboard.units import number, repo_name, short_commit
 from lefleet_server.robots.models import RobotVerdict
 from lefleet_server.robots.stops import Stop, StopState
-from lefleet_server.robots.wish_schemas import RestOut, TaskOut
+from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
 
 LATE_MS = 10.0
 """A third of a tick at 30 Hz: later than this the arm is seen to jerk."""
@@ -56,6 +56,7 @@ class RobotState:
     rest: RestOut | None = None
     """What people ordered last about its rest, from afar; None when nobody ever did."""
     task_order: TaskOut | None = None
+    reboot: RebootOut | None = None
 
     @property
     def retired(self) -> bool:
@@ -152,7 +153,8 @@ class RobotState:
         elif self.stop.state in (StopState.STOPPING, StopState.STOPPED):
             found.append(Issue("bad", "Emergency stop"))
         if self.state == "drained":
-            found.append(Issue("warn", "Drained"))
+            why = self.rest.reason if self.rest and self.rest.wanted else ""
+            found.append(Issue("warn", f"Resting: {why}" if why else "Resting"))
         spool = self._part("spool")
         if spool.get("error"):
             found.append(Issue("bad", f"Spool: {spool['error']}"[:200]))

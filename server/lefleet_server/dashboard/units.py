@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A length of time that somebody chose: `15 minutes`, `1 day`."""
+    """A length of time in its largest unit: `15 minutes`, `1 day`."""
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             count = round(seconds / size)

@@ -1,19 +1,21 @@
-"""What people order from afar, beside stops: that a robot rests after its episode, and what it is to do.
+"""What people order from afar, beside stops: that a robot rests after its episode, what it is to do, a reboot.
 
 A robot remembers by number what it obeyed, and obeys what is newer, whatever it rested for or did meanwhile.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from lefleet_server.audit.service import audit
 from lefleet_server.problems import Conflict
-from lefleet_server.robots.models import Robot, RobotOrder, RobotStatus
+from lefleet_server.robots.models import RobotOrder, RobotStatus
 from lefleet_server.robots.words import clock_us, robot_of
 
 
@@ -22,20 +24,37 @@ class Kind(StrEnum):
     """It begins no other episode."""
     TASK = "task"
     """What its policy is asked to do, from its next episode on."""
+    REBOOT = "reboot"
+    """Its host starts anew, after the episode that runs: once, and only soon after somebody asked."""
 
 
-def newest(kind: Kind) -> tuple[type[RobotOrder], ColumnElement[bool]]:
-    """For an outer join of robots: the table under a name of its own, and its condition."""
-    order = aliased(RobotOrder)
-    return order, and_(order.robot_id == Robot.id, order.kind == kind.value)
+REBOOT_VOID_AFTER = timedelta(minutes=10)
+"""A robot that hears of a reboot later does not reboot: whoever asked is no longer beside it."""
+
+Standing = Mapping[Kind, RobotOrder]
+"""The newest word of each kind about one robot."""
+
+
+async def standing(session: AsyncSession, robot_id: str | None = None, to_obey: bool = False) -> Mapping[str, Standing]:
+    """By robot, those who have any. `to_obey`: without what is void by its age."""
+    query = select(RobotOrder).where(RobotOrder.kind.in_(Kind))
+    if robot_id is not None:
+        query = query.where(RobotOrder.robot_id == robot_id)
+    if to_obey:
+        fresh = RobotOrder.said_at > func.now() - REBOOT_VOID_AFTER
+        query = query.where(or_(RobotOrder.kind != Kind.REBOOT.value, fresh))
+    found: dict[str, dict[Kind, RobotOrder]] = defaultdict(dict)
+    for order in await session.scalars(query):
+        found[order.robot_id][Kind(order.kind)] = order
+    return found
 
 
 def heard(order: RobotOrder, heartbeat: dict[str, Any] | None) -> bool:
     """Whether the robot said that it obeyed this word, or a newer one."""
-    return int(told(heartbeat).get(order.kind, 0)) >= order.number
+    return int(told(heartbeat).get(order.kind) or 0) >= order.number
 
 
-def told(heartbeat: dict[str, Any] | None) -> dict[str, Any]:
+def told(heartbeat: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """What the robot said of orders (see robots.schemas.OrdersTold); empty where it takes none."""
     return (heartbeat or {}).get("orders") or {}
 
@@ -48,7 +67,7 @@ async def say(
     if robot.token_hash is None:
         raise Conflict(f"{robot_id} is retired: its credential was revoked, so it hears nothing")
     status = await session.get(RobotStatus, robot_id)
-    obeyed = told(status.heartbeat if status else None).get(kind.value, 0)
+    obeyed = told(status.heartbeat if status else None).get(kind.value) or 0
     # The time is above every number there was, the heartbeat is where a clock was put back.
     new = insert(RobotOrder).values(
         robot_id=robot_id,

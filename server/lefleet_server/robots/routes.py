@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep, bearer, no_robot
 from lefleet_server.fields import CameraName, RobotId, Site
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import credentials, orders, service, stops, verdicts
+from lefleet_server.robots import credentials, orders, reboots, service, stops, verdicts
 from lefleet_server.robots.beats import Said
+from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.schemas import (
     Credential,
     Enrolled,
@@ -24,7 +25,8 @@ from lefleet_server.robots.schemas import (
 )
 from lefleet_server.robots.wish_schemas import (
     EstopOut,
-    RestIn,
+    ReasonIn,
+    RebootOut,
     RestOut,
     Stopping,
     TaskIn,
@@ -101,11 +103,12 @@ async def get_wishes(
     verdict_since: _Heard = None,
     rest_since: _Heard = None,
     task_since: _Heard = None,
+    reboot_since: _Heard = None,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="How long to wait for a newer one.")] = 0,
 ) -> WishesOut:
     """What people want of the robot: as soon as that is newer than what it names, and what there is after `wait_s`."""
     response.headers["Cache-Control"] = "no-store"
-    heard = Heard(since, verdict_since, rest_since, task_since)
+    heard = Heard(since, verdict_since, {Kind.REST: rest_since, Kind.TASK: task_since, Kind.REBOOT: reboot_since})
     wish = await services.wishes.newer(robot.id, heard, wait_s, request.is_disconnected)
     return WishesOut.of(wish)
 
@@ -215,7 +218,7 @@ async def give_verdict(robot_id: str, body: VerdictIn, user: Operator, services:
 
 
 @router.put("/robots/{robot_id}/rest", tags=["people"])
-async def rest_robot(robot_id: str, user: Operator, services: ServicesDep, body: RestIn | None = None) -> RestOut:
+async def rest_robot(robot_id: str, user: Operator, services: ServicesDep, body: ReasonIn | None = None) -> RestOut:
     """The robot finishes its episode and begins no other, whatever restarts meanwhile."""
     return await _order_rest(robot_id, True, user.username, services, body.reason if body else "")
 
@@ -230,13 +233,22 @@ async def end_rest(robot_id: str, user: Operator, services: ServicesDep) -> Rest
 async def set_task(robot_id: str, body: TaskIn, user: Operator, services: ServicesDep) -> TaskOut:
     """What the robot's policy is asked to do, from its next episode on."""
     async with services.db.transaction() as session:
-        order = await orders.say(session, f"user:{user.username}", robot_id, orders.Kind.TASK, body.text)
+        order = await orders.say(session, f"user:{user.username}", robot_id, Kind.TASK, body.text)
         return TaskOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
+
+
+@router.post("/robots/{robot_id}/reboot", tags=["people"])
+async def reboot_robot(robot_id: str, user: Operator, services: ServicesDep, body: ReasonIn | None = None) -> RebootOut:
+    """The robot's host starts anew once the robot has ended its episode; 409 where it would not, or is about to."""
+    async with services.db.transaction() as session:
+        actor, reason = f"user:{user.username}", body.reason if body else ""
+        order, view = await reboots.ask(session, actor, robot_id, services.settings.offline_after_s, reason)
+        return RebootOut.of(order, view.heartbeat, view.received_at, view.now)
 
 
 async def _order_rest(robot_id: str, wanted: bool, username: str, services: Services, reason: str = "") -> RestOut:
     async with services.db.transaction() as session:
-        order = await orders.say(session, f"user:{username}", robot_id, orders.Kind.REST, wanted, reason)
+        order = await orders.say(session, f"user:{username}", robot_id, Kind.REST, wanted, reason)
         return RestOut.of(order, (await _view_of(session, robot_id, services)).heartbeat)
 
 

@@ -18,9 +18,10 @@ from lefleet_server.fields import (
     Word,
     storable,
 )
+from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.service import RobotView
 from lefleet_server.robots.stops import NUMBER_MAX
-from lefleet_server.robots.wish_schemas import EstopOut, RestOut, TaskOut, VerdictOut
+from lefleet_server.robots.wish_schemas import EstopOut, RebootOut, RestOut, TaskOut, VerdictOut
 
 MAX_METRICS_CHARS = 512 * 1024
 
@@ -93,10 +94,13 @@ class EstopTold(BaseModel):
 
 
 class OrdersTold(BaseModel):
-    """Numbers of the newest words about its rest and its task that a robot obeyed."""
+    """Numbers of the newest words about its rest, its task and its host that a robot obeyed."""
 
     rest: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] = 0
     task: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] = 0
+    reboot: Annotated[int, Field(ge=0, lt=NUMBER_MAX)] | None = Field(
+        None, description="Null: nothing on its host reboots it when it is asked."
+    )
     rests: bool = Field(False, description="Whether people's wish that it rests still holds at the robot.")
 
 
@@ -133,6 +137,9 @@ class Heartbeat(BaseModel):
     joints: JointsTold | None = Field(None, description="As last recorded; null between episodes.")
     metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = Field(
         "", description="The robot's metrics in Prometheus' text format."
+    )
+    uptime_s: Annotated[float, Field(ge=0, le=1e10)] | None = Field(
+        None, description="Seconds since the robot's host started."
     )
     wall_ns: Count = 0
 
@@ -174,10 +181,12 @@ class RobotOut(BaseModel):
     verdict: VerdictOut | None = Field(None, description="What somebody said about the episode that still runs.")
     rest: RestOut | None = Field(None, description="Null: nobody ever said.")
     task: TaskOut | None = Field(None, description="Null: nobody ever said.")
+    reboot: RebootOut | None = Field(None, description="Null: nobody ever asked.")
 
     @classmethod
     def of(cls, view: RobotView) -> Self:
-        robot, status = view.robot, view.status
+        robot, said = view.robot, view.heartbeat
+        rest, task, reboot = (view.orders.get(kind) for kind in (Kind.REST, Kind.TASK, Kind.REBOOT))
         return cls(
             id=robot.id,
             site=robot.site,
@@ -186,13 +195,14 @@ class RobotOut(BaseModel):
             hw=robot.hw,
             agent_version=robot.agent_version,
             enrolled_at=robot.enrolled_at,
-            last_seen_at=status.received_at if status else None,
-            heartbeat=Heartbeat.model_validate(view.heartbeat) if view.heartbeat is not None else None,
+            last_seen_at=view.received_at,
+            heartbeat=Heartbeat.model_validate(said) if said is not None else None,
             cameras=list(view.cameras),
             estop=EstopOut.of(view.stop),
             verdict=VerdictOut.of(view.verdict) if view.verdict else None,
-            rest=RestOut.of(view.rest, view.heartbeat) if view.rest else None,
-            task=TaskOut.of(view.task, view.heartbeat) if view.task else None,
+            rest=RestOut.of(rest, said) if rest else None,
+            task=TaskOut.of(task, said) if task else None,
+            reboot=RebootOut.of(reboot, said, view.received_at, view.now) if reboot else None,
         )
 
 

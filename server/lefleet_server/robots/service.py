@@ -18,7 +18,6 @@ from lefleet_server.robots.models import (
     EnrolmentCode,
     Robot,
     RobotCamera,
-    RobotOrder,
     RobotStatus,
     RobotStop,
     RobotVerdict,
@@ -40,13 +39,19 @@ class RobotView:
     """What people said last about its emergency stop."""
     said: RobotVerdict | None
     """What people said last about an episode of it."""
-    rest: RobotOrder | None
-    task: RobotOrder | None
+    orders: orders.Standing
+    now: datetime
+    """When this was read, by the database's clock, which stamps heartbeats and words."""
 
     @property
     def heartbeat(self) -> dict[str, Any] | None:
         """The last one as sent, without its metrics; None until the first."""
         return self.status.heartbeat if self.status else None
+
+    @property
+    def received_at(self) -> datetime | None:
+        """When the last heartbeat came; None until the first."""
+        return self.status.received_at if self.status else None
 
     @property
     def retired(self) -> bool:
@@ -184,15 +189,12 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .correlate(Robot)
         .scalar_subquery()
     )
-    rest, is_rest = orders.newest(orders.Kind.REST)
-    task, is_task = orders.newest(orders.Kind.TASK)
+    ordered = await orders.standing(session, robot_id)
     query = (
-        select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, rest, task, func.now())
+        select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, func.now())
         .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
-        .outerjoin(rest, is_rest)
-        .outerjoin(task, is_task)
         .order_by(Robot.id)
     )
     if robot_id is not None:
@@ -207,8 +209,8 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
             tuple(sorted(names or ())),
             word,
             said,
-            rest_word,
-            task_word,
+            ordered.get(robot.id, {}),
+            now,
         )
-        for robot, status, names, word, said, rest_word, task_word, now in rows
+        for robot, status, names, word, said, now in rows
     ]

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from lefleet_server.fields import EpisodeId, storable
-from lefleet_server.robots import orders
+from lefleet_server.robots import orders, reboots
 from lefleet_server.robots.models import RobotOrder, RobotVerdict
+from lefleet_server.robots.orders import Kind
+from lefleet_server.robots.reboots import RebootState
 from lefleet_server.robots.stops import Stop, StopState
 from lefleet_server.robots.verdicts import Word as VerdictWord
 from lefleet_server.robots.wishes import Wish
@@ -50,8 +52,8 @@ class VerdictOut(BaseModel):
 _Why = Annotated[str, StringConstraints(strip_whitespace=True, max_length=300), AfterValidator(storable)]
 
 
-class RestIn(BaseModel):
-    """Why a robot is to rest."""
+class ReasonIn(BaseModel):
+    """Why a robot is to rest, or to reboot."""
 
     reason: _Why = Field("", description="May be empty. Everybody who may log in reads it; it stays in the audit log.")
 
@@ -81,6 +83,12 @@ class TaskWish(BaseModel):
     text: str | None
 
 
+class RebootWish(BaseModel):
+    """The newest word about a reboot of the robot's host. A robot keeps its number first, so that it obeys once."""
+
+    number: int = Field(description="Grows with each word.")
+
+
 class WishesOut(BaseModel):
     """What people want of a robot. Null: nobody ever said."""
 
@@ -88,15 +96,17 @@ class WishesOut(BaseModel):
     verdict: VerdictOut | None = None
     rest: RestWish | None = None
     task: TaskWish | None = None
+    reboot: RebootWish | None = Field(None, description="Null, too, when nobody asked within ten minutes.")
 
     @classmethod
     def of(cls, wish: Wish) -> Self:
-        rest, task = wish.rest, wish.task
+        rest, task, reboot = (wish.orders.get(kind) for kind in (Kind.REST, Kind.TASK, Kind.REBOOT))
         return cls(
             estop=EstopWish(number=wish.number, wanted=wish.wanted),
             verdict=VerdictOut.of(wish.verdict) if wish.verdict else None,
             rest=RestWish(number=rest.number, wanted=bool(rest.value)) if rest else None,
             task=TaskWish(number=task.number, text=text_of(task)) if task else None,
+            reboot=RebootWish(number=reboot.number) if reboot else None,
         )
 
 
@@ -130,6 +140,25 @@ class TaskOut(OrderOut):
     def of(cls, order: RobotOrder, heartbeat: dict[str, Any] | None) -> Self:
         heard = orders.heard(order, heartbeat)
         return cls(text=text_of(order), heard=heard, said_by=order.said_by, said_at=order.said_at)
+
+
+class RebootOut(OrderOut):
+    """What people said last about a reboot of the robot's host."""
+
+    state: RebootState
+    reason: str = Field(description="Why; empty when nobody said.")
+
+    @classmethod
+    def of(
+        cls, order: RobotOrder, heartbeat: dict[str, Any] | None, received_at: datetime | None, now: datetime
+    ) -> Self:
+        return cls(
+            state=reboots.state(order, heartbeat, received_at, now),
+            heard=orders.heard(order, heartbeat),
+            said_by=order.said_by,
+            said_at=order.said_at,
+            reason=order.reason,
+        )
 
 
 def text_of(order: RobotOrder) -> str | None:

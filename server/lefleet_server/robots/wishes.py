@@ -5,14 +5,15 @@ Each process of the server looks for itself, so it does not matter at which of t
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import or_, select
 
 from lefleet_server.db import Database
-from lefleet_server.robots.models import Robot, RobotOrder, RobotStop, RobotVerdict
-from lefleet_server.robots.orders import Kind, newest
+from lefleet_server.robots import orders
+from lefleet_server.robots.models import Robot, RobotStop, RobotVerdict
+from lefleet_server.robots.orders import Kind, Standing
 from lefleet_server.shared import Shared
 
 LOOK_S = 0.25
@@ -20,12 +21,11 @@ LOOK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The numbers of the newest words that a robot knows; None: it does not obey words of that kind."""
+    """The numbers of the newest words that a robot knows; None, or missing: it does not obey words of that kind."""
 
     stop: int
     verdict: int | None = None
-    rest: int | None = None
-    task: int | None = None
+    orders: Mapping[Kind, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Wish:
     wanted: bool
     verdict: RobotVerdict | None = None
     """The newest word about an episode of it."""
-    rest: RobotOrder | None = None
-    task: RobotOrder | None = None
+    orders: Standing = field(default_factory=dict)
 
     def is_newer(self, heard: Heard) -> bool:
         """Than what the robot has heard."""
-        pairs = ((self.verdict, heard.verdict), (self.rest, heard.rest), (self.task, heard.task))
+        ordered = ((order, heard.orders.get(kind)) for kind, order in self.orders.items())
+        pairs = ((self.verdict, heard.verdict), *ordered)
         others = (word is not None and number is not None and word.number > number for word, number in pairs)
         return self.number > heard.stop or any(others)
 
@@ -67,19 +67,15 @@ class Wishes:
             await asyncio.sleep(min(LOOK_S, left_s))
 
     async def _load(self, _: None) -> dict[str, Wish]:
-        rest, is_rest = newest(Kind.REST)
-        task, is_task = newest(Kind.TASK)
         query = (
-            select(Robot.id, RobotStop.number, RobotStop.wanted, RobotVerdict, rest, task)
+            select(Robot.id, RobotStop.number, RobotStop.wanted, RobotVerdict)
             .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
             .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
-            .outerjoin(rest, is_rest)
-            .outerjoin(task, is_task)
-            .where(or_(*(word.robot_id.is_not(None) for word in (RobotStop, RobotVerdict, rest, task))))
+            .where(or_(RobotStop.robot_id.is_not(None), RobotVerdict.robot_id.is_not(None)))
         )
         async with self._db.session() as session:
-            rows = await session.execute(query)
-            return {
-                name: Wish(number or 0, bool(wanted), verdict, rest_word, task_word)
-                for name, number, wanted, verdict, rest_word, task_word in rows
-            }
+            ordered = await orders.standing(session, to_obey=True)
+            found = {name: Wish(0, False, orders=words) for name, words in ordered.items()}
+            for name, number, wanted, verdict in await session.execute(query):
+                found[name] = Wish(number or 0, bool(wanted), verdict, ordered.get(name, {}))
+        return found

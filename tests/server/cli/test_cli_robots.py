@@ -189,3 +189,18 @@ async def test_robots_are_rested_resumed_and_given_a_task(robot, enrol, with_tok
     assert partly.status == 3 and "no robot 'robot-9'" in partly.err
     assert (await script("robots", "task", "robot-1")).status == 2
     await second.http.aclose()
+
+
+async def test_hosts_are_rebooted_after_a_yes_and_those_that_would_not_are_named(robot, enrol, with_token):
+    second, script = await enrol("robot-2"), await with_token()
+    await robot.heartbeat(orders={"reboot": 0})
+    asked = await script("robots", "reboot", "robot-1")
+    assert asked.status == 2 and "--yes" in asked.err
+    done = await script("robots", "reboot", "robot-1", "robot-2", "--reason", "the GPU hangs", "--yes", "--json")
+    assert done.status == 3 and "robot-2 is offline" in done.err
+    assert (done.item["robot_id"], done.item["state"], done.item["reason"]) == ("robot-1", "asked", "the GPU hangs")
+    shown = (await script.ok("robots", "show", "robot-1")).out
+    assert "asked by user:operator-" in shown and "the GPU hangs" in shown
+    wishes = (await robot.http.get("/api/v1/robot/wishes", params={"reboot_since": 0})).json()
+    assert wishes["reboot"]["number"] > 0
+    await second.http.aclose()
