@@ -75,6 +75,7 @@ ACCESS = {
         f"PUT {API}/robots/{{robot_id}}/rest",
         f"DELETE {API}/robots/{{robot_id}}/rest",
         f"PUT {API}/robots/{{robot_id}}/task",
+        f"POST {API}/robots/{{robot_id}}/reboot",
         f"PUT {API}/robots/{{robot_id}}/notes",
         f"PUT {API}/episodes/{{episode_id}}/label",
         f"POST {API}/episodes/{{episode_id}}/analysis",

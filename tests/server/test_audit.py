@@ -22,7 +22,7 @@ UNAUDITED = {
 }
 ESTOP = f"{API}/robots/robot-9/estop"
 VERDICT = f"{API}/robots/{{robot_id}}/verdict"
-RUNS = {"state": "running", "episode_id": "a1" * 16}
+RUNS = {"orders": {"reboot": 0}, "state": "running", "episode_id": "a1" * 16}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
         before = await newest(services)
         url, options = make(ids)
         client = robot.http if route.startswith(f"{API}/robot/") else admin
-        if route == VERDICT:
+        if route in {VERDICT, f"{API}/robots/{{robot_id}}/reboot"}:
             (await robot.http.post(f"{API}/robot/heartbeat", json=RUNS)).raise_for_status()
         if route in {f"{API}/login", f"{API}/robots/enrol"}:
             client = connect()
@@ -104,6 +104,7 @@ STEPS = [
     ("PUT", f"{API}/estop", lambda _: (f"{API}/estop", {})),
     ("PUT", f"{API}/robots/{{robot_id}}/rest", lambda _: (f"{API}/robots/robot-1/rest", {})),
     ("DELETE", f"{API}/robots/{{robot_id}}/rest", lambda _: (f"{API}/robots/robot-1/rest", {})),
+    ("POST", f"{API}/robots/{{robot_id}}/reboot", lambda _: (f"{API}/robots/robot-1/reboot", {})),
     (
         "PUT",
         f"{API}/robots/{{robot_id}}/task",
