@@ -245,6 +245,15 @@ async def test_how_it_looks(server, robot, look, theme, device):
     await viewer.shot(f"{device}-orders-question-{theme}")
     await page.click(YES)
     await is_shown(page, "Will go on")
+    obey(robot, orders={"reboot": 0}, uptime_s=7300.0)
+    await page.click(f"{PANEL} button:has-text('Reboot')")
+    await page.fill("input[name=reason]:visible", "The GPU's driver hangs")
+    await page.wait_for_timeout(500)
+    await viewer.shot(f"{device}-orders-reboot-why-{theme}")
+    await page.press("input[name=reason]:visible", "Enter")
+    await page.wait_for_selector(f"{PANEL} [data-row=Reboot]:has-text('not heard yet')")
+    await page.wait_for_selector(".lf-question", state="hidden")
+    await shot("reboot")
 
 
 async def test_a_host_is_rebooted_for_a_reason_and_is_seen_to_be_up_again(server, robot, look):
