@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
@@ -29,7 +30,6 @@ from lefleet_server.robots.wish_schemas import TaskIn
 from lefleet_server.services import Services
 
 _DENIED = "Rest, tasks and reboots need the role operator"
-
 _READ_BY = "Everybody who may log in reads it; it stays in the audit log."
 
 
@@ -98,19 +98,16 @@ class OrdersPanel:
         self._go_on.set_visibility(wanted)
 
     async def _order_rest(self, values: Values) -> None:
-        if await self._say(Kind.REST, True, reason(values)):
-            self._rest_dialog.close()
-            await self._changed()
+        why = reason(values)
+        await self._order(
+            self._rest_dialog, lambda session, who: orders.say(session, who, self._id, Kind.REST, True, why)
+        )
 
     async def _order_reboot(self, values: Values) -> None:
-        who = await self._acting.who(Role.OPERATOR)
-        if who is None:
-            return
-        offline_after_s = self._services.settings.offline_after_s
-        async with self._services.db.transaction() as session:
-            await reboots.ask(session, actor(who), self._id, offline_after_s, reason(values))
-        self._reboot_dialog.close()
-        await self._changed()
+        why, offline_after_s = reason(values), self._services.settings.offline_after_s
+        await self._order(
+            self._reboot_dialog, lambda session, who: reboots.ask(session, who, self._id, offline_after_s, why)
+        )
 
     async def _ask_to_go_on(self) -> None:
         text = (
@@ -135,18 +132,18 @@ class OrdersPanel:
         self._task_dialog.open()
 
     async def _order_task(self, values: Values) -> None:
-        if await self._say(Kind.TASK, read(TaskIn, text=one(values, "text") or None).text):
-            self._task_dialog.close()
-            await self._changed()
+        text = read(TaskIn, text=one(values, "text") or None).text
+        await self._order(self._task_dialog, lambda session, who: orders.say(session, who, self._id, Kind.TASK, text))
 
-    async def _say(self, kind: Kind, value: bool | str | None, why: str = "") -> bool:
-        """Whether it is ordered; raises what the form tells, which stays open with what was typed."""
+    async def _order(self, dialog: FormDialog, say: Callable[[AsyncSession, str], Awaitable[object]]) -> None:
+        """Raises what the form tells, which stays open with what was typed."""
         who = await self._acting.who(Role.OPERATOR)
         if who is None:
-            return False
+            return
         async with self._services.db.transaction() as session:
-            await orders.say(session, actor(who), self._id, kind, value, why)
-        return True
+            await say(session, actor(who))
+        dialog.close()
+        await self._changed()
 
 
 class _Row:
