@@ -134,6 +134,7 @@ def _dataset(file: h5py.File, name: str, dtype: np.dtype[np.generic], shape: tup
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    create.set_obj_track_times(False)  # one journal makes one file, byte for byte, whenever it is written
     link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     link.set_create_intermediate_group(True)
     kind = h5py.h5t.py_create(dtype)

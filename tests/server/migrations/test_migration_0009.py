@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -51,10 +51,11 @@ class PreviousRelease:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
-        """In the background; a write that fails fails the test."""
+        """In the background, each write to its end; a write that fails fails the test."""
+        enough = asyncio.Event()
 
         async def write_on() -> None:
-            while True:
+            while not enough.is_set():
                 await self.write()
                 await asyncio.sleep(0.005)
 
@@ -62,9 +63,8 @@ class PreviousRelease:
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            enough.set()
+            await task
 
     async def wrote_more(self, episodes: int) -> None:
         wanted = len(self.quarantined) + episodes
