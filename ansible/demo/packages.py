@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from here import refuse, say
@@ -48,11 +49,17 @@ BROWSER = Need(
 )
 WEB_SERVER = Need(("nginx-light",), "it sends files, and uploads are compared with it", lambda: finds("nginx"), False)
 PROXY = Need(("caddy",), "it stands before the server and sends files", lambda: finds("caddy"), False)
+CLOCK = Need(
+    ("libfaketime",),
+    "the server's clock jumps by it",
+    lambda: any(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
+    False,
+)
 ENGINE = Need(("docker.io",), "the simulated hosts are its containers", lambda: finds("dockerd"), True)
 BOOTSTRAP = Need(("debootstrap",), "the simulated hosts are built with it", lambda: finds("debootstrap"), True)
 NEEDS = {
     "demo": (RENDERING,),
-    "test": (RENDERING, BROWSER, WEB_SERVER, PROXY),
+    "test": (RENDERING, BROWSER, WEB_SERVER, PROXY, CLOCK),
     "bench": (RENDERING, WEB_SERVER, PROXY),
     "fleet": (ENGINE, BOOTSTRAP),
 }

@@ -129,6 +129,13 @@ class Settings(OidcSettings, BaseSettings):
         description="Hour of the day (UTC) from which a worker deletes what the enabled retention rules say; "
         "none: never by itself.",
     )
+    retention_most_percent: float = Field(
+        25,
+        gt=0,
+        le=100,
+        description="Share of all episodes that one night may delete; a night whose rules would delete more, as under "
+        "a wrong clock or after a slip in a rule, deletes nothing and says so. 100: no bound.",
+    )
     validation_timeout_s: float = Field(
         60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
     )

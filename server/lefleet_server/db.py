@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
 import asyncpg  # type: ignore[import-untyped]
 from pydantic import SecretStr
-from sqlalchemy import DateTime, Executable, MetaData, event, text
+from sqlalchemy import ColumnElement, DateTime, Executable, MetaData, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from lefleet_server import cluster
@@ -45,6 +45,17 @@ class Base(DeclarativeBase):
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+type Stamp = InstrumentedAttribute[datetime] | InstrumentedAttribute[datetime | None]
+
+
+def is_near(stamp: Stamp, span: timedelta) -> ColumnElement[bool]:
+    """Whether a time is at most `span` ago or ahead, by the database's clock.
+
+    What lies further ahead than a thing can be was written while that clock was wrong, and must not hold until then.
+    """
+    return stamp.between(func.now() - span, func.now() + span)
 
 
 class Database:

@@ -24,8 +24,11 @@ CLIENTS = 4
 MB_S, MB_CPU_S = Column("mb_s", "MB/s", 0), Column("mb_cpu_s", "MB per server CPU s", 0)
 COLUMNS = (MB_S, MB_CPU_S, Column("mb_all_cpu_s", "with the database's CPU", 0), Column("ms", "ms/file", 0))
 NGINX, PIECES, WHOLE = "nginx PUT to disk (floor)", "LeFleet, tus in 4 MiB pieces", "LeFleet, tus in one piece"
+LONG_NGINX, LONG_WHOLE = "nginx PUT to disk (floor), longer episode", "LeFleet, tus in one piece, longer episode"
 SHA256, FSYNC = "SHA-256 alone, one core", "write and fsync, one file after another"
-PIECE_BYTES = {NGINX: 0, PIECES: 4 << 20, WHOLE: 1 << 40}
+PIECE_BYTES = {NGINX: 0, PIECES: 4 << 20, WHOLE: 1 << 40, LONG_NGINX: 0, LONG_WHOLE: 1 << 40}
+LONG_TICKS = 900
+"""Half a minute, as real episodes last; the others are short, so that what a file costs shows."""
 
 
 def steps(options: Options) -> int:
@@ -33,28 +36,30 @@ def steps(options: Options) -> int:
 
 
 def uploads(options: Options) -> list[str]:
-    return [NGINX, PIECES] if options.quick else [NGINX, PIECES, WHOLE]
+    return [NGINX, PIECES] if options.quick else list(PIECE_BYTES)
 
 
 def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     frames, files_each, count = (20, 1, 2) if options.quick else (140, 4, CLIENTS)
-    tell("recording an episode to upload")
+    tell("recording the episodes to upload")
     with TemporaryDirectory(dir=options.folder) as scratch, ExitStack() as stack:
         folder = Path(scratch)
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
-        file = EpisodeFile(**run_worker("ingest.py", 120, folder=scratch, frames=frames))
-        file = EpisodeFile(Path(file.path), file.episode_id, file.sha256, file.bytes)
+        file = recorded(folder / "short", frames)
+        long = file if options.quick else recorded(folder / "long", LONG_TICKS)
         tell("starting the servers")
         program = find_nginx()
         ours = stack.enter_context(lefleet(folder / "lefleet", count))
         plain = stack.enter_context(nginx(program, folder / "nginx", count)) if program else None
-        servers = {name: plain if name == NGINX else ours for name in uploads(options)}
+        servers = {name: ours if PIECE_BYTES[name] else plain for name in uploads(options)}
         found: dict[str, list[Sample]] = {name: [] for name in (*servers, SHA256, FSYNC)}
         turn(ours, PIECE_BYTES[WHOLE], file, 1, folder)  # what a server does once, before its first episode
         for _ in range(options.rounds):
             for name, server in servers.items():
                 tell(name)
-                if server:
+                if server and name in {LONG_NGINX, LONG_WHOLE}:
+                    found[name].append(turn(server, PIECE_BYTES[name], long, 1, folder))
+                elif server:
                     found[name].append(turn(server, PIECE_BYTES[name], file, files_each, folder))
             tell(SHA256)
             found[SHA256].append(hash_alone(file, files_each))
@@ -64,20 +69,27 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     missing = () if program else ("NO NGINX HERE, so its row is missing: apt-get install nginx-light",)
     return Figure(
         NAME,
-        f"Upload of {file.bytes / 1e6:.0f} MB episodes, {count} at once, {count * files_each} a turn, median of "
-        f"{options.rounds}",
+        f"Upload of {file.bytes / 1e6:.0f} MB episodes, {count} at once, {count * files_each} a turn, and of longer "
+        f"ones of {long.bytes / 1e6:.0f} MB, {count} a turn, median of {options.rounds}",
         COLUMNS,
         rows,
         compare("upload, 4 MiB pieces", rows, PIECES, NGINX, MB_S, lower_is_better=False)
         + compare("upload, 4 MiB pieces", rows, PIECES, NGINX, MB_CPU_S, lower_is_better=False)
         + compare("upload, one piece", rows, WHOLE, NGINX, MB_S, lower_is_better=False)
-        + compare("upload, one piece", rows, WHOLE, NGINX, MB_CPU_S, lower_is_better=False),
+        + compare("upload, one piece", rows, WHOLE, NGINX, MB_CPU_S, lower_is_better=False)
+        + compare("upload, longer episode", rows, LONG_WHOLE, LONG_NGINX, MB_S, lower_is_better=False)
+        + compare("upload, longer episode", rows, LONG_WHOLE, LONG_NGINX, MB_CPU_S, lower_is_better=False),
         (
             "LeFleet hashes every byte, opens and checks the HDF5 file, syncs it and its folder to disk, commits to "
             "PostgreSQL and answers with a receipt; nginx writes into the page cache. Clients share the cores.",
             *missing,
         ),
     )
+
+
+def recorded(folder: Path, frames: int) -> EpisodeFile:
+    found = run_worker("ingest.py", 120, folder=folder, frames=frames)
+    return EpisodeFile(**found | {"path": Path(found["path"])})
 
 
 def turn(server: UploadServer, piece_bytes: int, file: EpisodeFile, files_each: int, folder: Path) -> Sample:

@@ -33,7 +33,7 @@ def test_a_rule_reads_as_a_sentence(rule, expected):
 
 
 def run(day, ended=None, episodes=0):
-    return RetentionRun(day=day, worker="w", ended_at=ended, episodes=episodes, bytes=episodes * 1000)
+    return RetentionRun(day=day, worker="w", ended_at=ended, episodes=episodes, bytes=episodes * 1000, refused="")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,13 @@ def run(day, ended=None, episodes=0):
 )
 def test_when_rules_run_is_said(last, due, enabled, expected):
     assert expected in retention_words.state(last, due, NOON, enabled)
+
+
+def test_a_night_that_deleted_nothing_says_why_and_what_to_do():
+    last = run(date(2026, 5, 2), NOON)
+    last.refused = "the rules would delete 3 of 6 episodes, more than retention_most_percent = 25"
+    said = retention_words.last(last)
+    assert "deleted nothing: the rules would delete 3 of 6" in said and "retention --apply" in said
 
 
 def form(**values):

@@ -1,14 +1,16 @@
 """The server's programs as processes that a test may kill and start again: API, worker and the embedded PostgreSQL."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import asyncpg
 import httpx
@@ -24,8 +26,18 @@ START_S = 180.0
 class Program:
     """`lefleet-server <words>`, started by start(). `ready` says whether it does its work."""
 
-    def __init__(self, words: list[str], config: Path, log: Path, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        words: list[str],
+        config: Path,
+        log: Path,
+        ready: Callable[[], bool],
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.words, self.config, self.log, self._ready = words, config, log, ready
+        self._environment = environment
+        self.program = ["-m", "lefleet_server"]
+        """What Python runs, before the words."""
         self.kind = words[0]
         self.process: subprocess.Popen[bytes] | None = None
         self.worked = False
@@ -35,9 +47,9 @@ class Program:
 
     def start(self) -> None:
         self.worked = False
-        command = [sys.executable, "-m", "lefleet_server", *self.words, "--config", str(self.config)]
+        command = [sys.executable, *self.program, *self.words, "--config", str(self.config)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=os.environ | self._environment, stdout=log, stderr=log)
 
     def wait_ready(self) -> None:
         """Raises TimeoutError with the end of its log."""
@@ -109,10 +121,10 @@ class Postgres(Program):
         psutil.wait_procs(parts[1:], 30)
 
 
-def command(config: Path, *words: str) -> str:
+def command(config: Path, *words: str, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """What a command of the server's prints; its exit status must be 0."""
     line = [sys.executable, "-m", "lefleet_server", *words, "--config", str(config)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: exit status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 

@@ -16,9 +16,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -44,8 +45,10 @@ type Tell = Callable[[int, str], None]
 class House:
     """PostgreSQL, two API processes and two workers on one folder of files, and robots that upload."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder, self._ports = folder, [free_port() for _ in range(4)]
+        self._environment = environment
+        """Of all but PostgreSQL, which takes nothing of its caller's."""
         self.configs = [self._config(number) for number in range(2)]
         self.urls = [f"http://127.0.0.1:{port}" for port in self._ports[:2]]
         self.postgres = Postgres(self.configs[0], folder / "postgres.log")
@@ -53,11 +56,12 @@ class House:
         for number, config in enumerate(self.configs):
             log = folder / f"serve-{number}.log"
             ready = partial(answers, f"{self.urls[number]}/readyz")
-            self.programs["serve"].append(Program(["serve"], config, log, ready))
+            self.programs["serve"].append(Program(["serve"], config, log, ready, environment))
             port = self._ports[2 + number]
             words = ["worker", "--metrics-port", str(port)]
             ready = partial(answers, f"http://127.0.0.1:{port}/metrics")
-            self.programs["worker"].append(Program(words, config, folder / f"worker-{number}.log", ready))
+            log = folder / f"worker-{number}.log"
+            self.programs["worker"].append(Program(words, config, log, ready, environment))
 
     @property
     def all(self) -> list[Program]:
@@ -82,16 +86,19 @@ class House:
         wait_for(lambda: not left_running(self.folder), 30, "children of killed programs end")
 
     def command(self, *words: str) -> str:
-        return command(self.configs[0], *words)
+        return command(self.configs[0], *words, environment=self._environment)
 
     @contextlib.contextmanager
     def admin(self) -> Iterator[httpx.Client]:
         """A person who is logged in, at the first API process."""
         self.command("users", "add", "soak", "--role", "admin")
-        url = json.loads(self.command("login-link", "--user", "soak", "--json"))["url"]
         with httpx.Client(base_url=self.urls[0], timeout=60) as client:
-            client.post("/api/v1/login", json={"code": url.partition("code=")[2]}).raise_for_status()
+            self.log_in(client)
             yield client
+
+    def log_in(self, client: httpx.Client) -> None:
+        url = json.loads(self.command("login-link", "--user", "soak", "--json"))["url"]
+        client.post("/api/v1/login", json={"code": url.partition("code=")[2]}).raise_for_status()
 
     def robot(self, admin: httpx.Client, robot_id: str) -> Robot:
         answer = admin.post(f"/api/v1/robots/{robot_id}/enrolment-code").raise_for_status()

@@ -270,16 +270,17 @@ def test_the_next_run_is_todays_until_it_has_begun(hour, last_day, expected):
 
 async def test_the_nightly_run_waits_for_its_hour_and_runs_once_of_two_workers(admin, services, settings, stored_ones):
     await put(admin, "old", older_than_days=7.5, enabled=True)
-    night = datetime.now(UTC).replace(hour=3)
+    night = datetime.now(UTC)
+    settings = settings.model_copy(update={"retention_most_percent": 50})
 
     async def run(name, at=night, **changes):
         return await nightly.run(services.db, settings.model_copy(update=changes), name, at)
 
     assert await run("a") is None, "nothing is deleted unless an hour is set"
     assert await run("a", night.replace(hour=1), retention_hour_utc=2) is None
-    ended = await asyncio.gather(*(run(name, retention_hour_utc=2) for name in "ab"))
+    ended = await asyncio.gather(*(run(name, retention_hour_utc=0) for name in "ab"))
     assert [each.total.episodes for each in ended if each] == [3]
-    assert await run("c", retention_hour_utc=2) is None
+    assert await run("c", retention_hour_utc=0) is None
     assert len(await there(services)) == 3
     async with services.db.session() as session:
         row = (await session.execute(text("SELECT episodes, ended_at FROM retention_runs"))).one()
@@ -289,7 +290,7 @@ async def test_the_nightly_run_waits_for_its_hour_and_runs_once_of_two_workers(a
 async def test_a_night_whose_worker_died_is_taken_over_once_it_was_silent(admin, services, settings, stored_ones):
     await put(admin, "old", older_than_days=7.5, enabled=True)
     now = datetime.now(UTC)
-    settings = settings.model_copy(update={"retention_hour_utc": 0})
+    settings = settings.model_copy(update={"retention_hour_utc": 0, "retention_most_percent": 50})
     async with services.db.transaction() as session:
         dead = "INSERT INTO retention_runs (day, worker) VALUES (:day, 'dead')"
         await session.execute(text(dead), {"day": now.date()})
@@ -297,6 +298,34 @@ async def test_a_night_whose_worker_died_is_taken_over_once_it_was_silent(admin,
     async with services.db.transaction() as session:
         await session.execute(text("UPDATE retention_runs SET beat_at = now() - interval '1 hour'"))
     assert (await nightly.run(services.db, settings, "b", now)).total.episodes == 3
+
+
+async def test_a_night_that_would_delete_too_much_deletes_nothing_and_says_so(admin, services, settings, stored_ones):
+    await put(admin, "old", older_than_days=7.5, enabled=True)
+    now = datetime.now(UTC)
+    settings = settings.model_copy(update={"retention_hour_utc": 0, "retention_most_percent": 49})
+    report = await nightly.run(services.db, settings, "a", now)
+    assert (report.applied, report.total.episodes) == (False, 3)
+    assert len(await there(services)) == 6
+    async with services.db.session() as session:
+        last = await nightly.last(session)
+    assert last.ended_at is not None
+    assert last.refused == "the rules would delete 3 of 6 episodes, more than retention_most_percent = 49"
+    assert await nightly.run(services.db, settings, "b", now) is None, "the night is over"
+    assert (await service.apply(services.db, settings, "user:ada")).total.episodes == 3, "a person may"
+
+
+async def test_a_clock_that_is_a_year_ahead_deletes_nothing(admin, services, settings, stored_ones):
+    await put(admin, "old", older_than_days=300, enabled=True)
+    settings = settings.model_copy(update={"retention_hour_utc": 0})
+    now = datetime.now(UTC)
+    assert not (await nightly.run(services.db, settings, "a", now + timedelta(days=400))).applied
+    assert len(await there(services)) == 6
+    async with services.db.transaction() as session:  # as its PostgreSQL, of the same clock, writes it
+        await session.execute(text("UPDATE retention_runs SET beat_at = now() + interval '400 days'"))
+    assert (await nightly.run(services.db, settings, "a", now)).applied, "its own night, when the clock is right again"
+    async with services.db.session() as session:
+        assert (await nightly.last(session)).day == now.date()
 
 
 def test_the_command_says_first_and_deletes_only_when_told(server_settings, tmp_path, server_cli):

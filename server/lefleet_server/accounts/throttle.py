@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import LoginFailure
-from lefleet_server.db import utc_now
+from lefleet_server.db import is_near
 from lefleet_server.problems import TooMany
 
 _SPAN = timedelta(minutes=15)
@@ -19,10 +19,10 @@ async def admit(session: AsyncSession, username: str | None, address: str, allow
     Counted before the password is looked at, under locks: a hundred guesses at once are a hundred. One-time codes
     name no account: only the address counts, or a stranger's guesses would lock everyone out.
     """
-    since, place = utc_now() - _SPAN, network(address)
+    place = network(address)
     for key in sorted({f"address {place}", f"account {username}"} if username is not None else {f"address {place}"}):
         await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
-    await session.execute(delete(LoginFailure).where(LoginFailure.at < since))
+    await session.execute(delete(LoginFailure).where(~is_near(LoginFailure.at, _SPAN)))
     same = LoginFailure.address == place
     if username is not None:
         same = or_(LoginFailure.username == username, same)

@@ -15,11 +15,10 @@ from lefleet_server.dashboard.dialogs import FormDialog, Question, Values, butto
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, section
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon
 from lefleet_server.dashboard.retention_plan import Planned, PlanView, look
-from lefleet_server.dashboard.retention_words import count, sentence, state
+from lefleet_server.dashboard.retention_words import count, last, sentence, state
 from lefleet_server.db import utc_now
 from lefleet_server.retention import nightly, service
 from lefleet_server.retention.models import RetentionRule, RetentionRun
-from lefleet_server.retention.report import Count
 from lefleet_server.retention.rules import Rule
 from lefleet_server.retention.service import rule_of
 from lefleet_server.services import Services
@@ -112,7 +111,7 @@ class Rules:
                 Time(due)
                 Text(". ", tag="span")
             if run is not None and run.ended_at is not None:
-                Text(f"The last one took {count(Count(run.episodes, run.bytes))}, ", tag="span")
+                Text(last(run), tag="span", classes="is-bad" if run.refused else "")
                 Time(run.ended_at, "ago")
                 Text(".", tag="span")
 

@@ -38,6 +38,16 @@ def state(run: RetentionRun | None, due: datetime | None, now: datetime, enabled
     return "The next run begins as soon as a worker is there; it was due" if due <= now else "The next run is"
 
 
+def last(run: RetentionRun) -> str:
+    """What a run that has ended did, up to how long ago it was, which is shown behind it."""
+    if not run.refused:
+        return f"The last one took {count(Count(run.episodes, run.bytes))}, "
+    return (
+        f"The last one deleted nothing: {run.refused}. A wrong clock of the server or a slip in a rule looks so; "
+        "if they are to go, lefleet-server retention --apply deletes them. It was "
+    )
+
+
 def _days(days: float) -> str:
     return "1 day" if days == 1 else f"{days:g} days"
 

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.db import Database, utc_now
+from lefleet_server.db import Database, is_near, utc_now
 from lefleet_server.episodes.incoming import Part, Whole, being_written, no_upload
 from lefleet_server.episodes.models import Upload, UploadPart
 from lefleet_server.problems import Invalid, Locked, NotFound
@@ -86,7 +86,8 @@ class RemoteIncoming:
         return await in_thread(writable, self._scratch.root)
 
     async def _claim(self, upload_id: str, holder: str) -> None:
-        free = or_(Upload.held_until.is_(None), Upload.held_until < func.now())
+        lease = timedelta(seconds=LEASE_S)
+        free = or_(Upload.held_until.is_(None), Upload.held_until < func.now(), ~is_near(Upload.held_until, lease))
         async with self._db.transaction() as session:
             claim = update(Upload).where(Upload.id == upload_id, free).values(holder=holder, held_until=_lease())
             if (await session.execute(claim.returning(Upload.id))).scalar_one_or_none() is not None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -70,7 +70,7 @@ async def claim(
     mine = [] if queues is None else [Job.queue.in_(queues)]
     due = (
         select(Job.id)
-        .where(Job.state == "queued", Job.run_after <= func.now(), *mine)
+        .where(Job.state == "queued", _is_due(), *mine)
         .order_by(Job.priority, Job.run_after, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -116,7 +116,8 @@ async def take_over(session: AsyncSession, timeout_s: float, most_attempts: int)
     query = text("""
         WITH lost AS (
             SELECT id, worker, attempts FROM jobs
-            WHERE state = 'running' AND heartbeat_at < now() - make_interval(secs => :timeout_s)
+            WHERE state = 'running' AND heartbeat_at NOT BETWEEN -- by a clock that was ahead
+                now() - make_interval(secs => :timeout_s) AND now() + make_interval(secs => :timeout_s)
             FOR UPDATE SKIP LOCKED
         )
         UPDATE jobs SET
@@ -153,6 +154,13 @@ async def retry_dead(session: AsyncSession, ids: Sequence[int] | None) -> int:
     for queue in {queue for (queue,) in revived}:
         await session.execute(select(func.pg_notify(CHANNEL, queue)))
     return len(revived)
+
+
+def _is_due() -> ColumnElement[bool]:
+    """Also where it waits longer than `wait_s` of its attempts: the clock that said until when was ahead."""
+    longest_s = func.least(func.power(2.0, Job.attempts), _LONGEST_WAIT_S)
+    clock_was_ahead = Job.run_after > func.now() + func.make_interval(0, 0, 0, 0, 0, 0, longest_s)
+    return or_(Job.run_after <= func.now(), clock_was_ahead)
 
 
 def _held(job: Claimed) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

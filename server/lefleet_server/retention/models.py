@@ -36,3 +36,5 @@ class RetentionRun(Base):
     ended_at: Mapped[datetime | None]
     episodes: Mapped[int] = mapped_column(server_default="0")
     bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    refused: Mapped[str] = mapped_column(server_default="")
+    """Why it deleted nothing though it would have; empty where it did what the rules say."""

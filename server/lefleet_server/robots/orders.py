@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
+from lefleet_server.db import is_near
 from lefleet_server.problems import Conflict
 from lefleet_server.robots.models import RobotOrder, RobotStatus
 from lefleet_server.robots.words import clock_us, robot_of
@@ -41,7 +42,7 @@ async def standing(session: AsyncSession, robot_id: str | None = None, to_obey: 
     if robot_id is not None:
         query = query.where(RobotOrder.robot_id == robot_id)
     if to_obey:
-        fresh = RobotOrder.said_at > func.now() - REBOOT_VOID_AFTER
+        fresh = is_near(RobotOrder.said_at, REBOOT_VOID_AFTER)
         query = query.where(or_(RobotOrder.kind != Kind.REBOOT.value, fresh))
     found: dict[str, dict[Kind, RobotOrder]] = defaultdict(dict)
     for order in await session.scalars(query):

@@ -178,8 +178,8 @@ async def get_robot(session: AsyncSession, robot_id: str, offline_after_s: float
 
 
 def is_online(received_at: datetime | None, now: datetime, offline_after_s: float) -> bool:
-    """Whether the last heartbeat is younger than three intervals."""
-    return received_at is not None and (now - received_at).total_seconds() < offline_after_s
+    """Whether the last heartbeat is younger than three intervals, and not of a time to come: a clock was ahead then."""
+    return received_at is not None and abs((now - received_at).total_seconds()) < offline_after_s
 
 
 async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | None = None) -> list[RobotView]:

@@ -10,13 +10,14 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from lefleet_server.db import Database
+from lefleet_server.db import Database, is_near
 from lefleet_server.robots.models import RobotWatch
 from lefleet_server.shared import Shared
 
 WATCHED_INTERVAL_S = 1.0
 KEEP_S = 15.0
 """Whoever looks says so more often than this; who went away is forgotten."""
+_KEEP = timedelta(seconds=KEEP_S)
 
 
 class Watches:
@@ -42,7 +43,7 @@ class Watches:
         if now_s - self._said_s.get(robot_id, -KEEP_S) < KEEP_S / 3:
             return
         self._said_s[robot_id] = now_s
-        until = func.now() + timedelta(seconds=KEEP_S)
+        until = func.now() + _KEEP
         look = insert(RobotWatch).values(robot_id=robot_id, until=until)
         async with self._db.transaction() as session:
             await session.execute(look.on_conflict_do_update(index_elements=["robot_id"], set_={"until": until}))
@@ -53,6 +54,6 @@ class Watches:
         self._watched.forget()
 
     async def _load(self, _: None) -> frozenset[str]:
-        query = select(RobotWatch.robot_id).where(RobotWatch.until > func.now())
+        query = select(RobotWatch.robot_id).where(RobotWatch.until > func.now(), is_near(RobotWatch.until, _KEEP))
         async with self._db.session() as session:
             return frozenset(await session.scalars(query))
