@@ -31,6 +31,7 @@ def without_rules(kept):
 
 async def _forget_rules(session):
     await session.execute(text("DELETE FROM retention_rules"))
+    await session.execute(text("DELETE FROM retention_runs"))
 
 
 @pytest.fixture
@@ -167,6 +168,25 @@ async def test_a_rule_is_removed_after_a_question(kept, rule, admin):
     await page.wait_for_selector("text=No rules")
     entry = kept.entries(action="retention.rule-removed")[0]
     assert (entry["actor"], entry["detail"]["old"]["older_than_days"]) == ("user:root", 5.5)
+
+
+@pytest.mark.parametrize(("device", "theme"), [("desk", "dark"), ("phone", "light")])
+async def test_a_night_that_would_have_deleted_too_much_says_so(kept, rule, look, device, theme):
+    kept.server.do(_refuse_the_night)
+    viewer = await look(kept.url, "root", **(PHONE if device == "phone" else {}))
+    await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": kept.url}])
+    await viewer.open("/storage")
+    said = viewer.page.locator(".lf-rules-state .is-bad")
+    await said.wait_for()
+    assert "deleted nothing: the rules would delete 7 of 8 episodes" in await said.inner_text()
+    await said.scroll_into_view_if_needed()
+    await viewer.shot(f"retention-refused-{device}-{theme}")
+
+
+async def _refuse_the_night(session):
+    refused = "the rules would delete 7 of 8 episodes, more than retention_most_percent = 25"
+    night = "INSERT INTO retention_runs (day, worker, ended_at, refused) VALUES (current_date, 'w', now(), :refused)"
+    await session.execute(text(night), {"refused": refused})
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

@@ -44,7 +44,7 @@ def last(run: RetentionRun) -> str:
         return f"The last one took {count(Count(run.episodes, run.bytes))}, "
     return (
         f"The last one deleted nothing: {run.refused}. A wrong clock of the server or a slip in a rule looks so; "
-        "if they are to go, lefleet-server retention --apply deletes them. It was "
+        "if they are to go, lefleet-server retention --apply deletes them. That was "
     )
 
 
