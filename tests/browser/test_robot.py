@@ -168,4 +168,8 @@ async def test_how_it_looks(fleet, look, theme, device):
     await viewer.page.wait_for_selector("lf-camera[name=front][data-state=live]")
     await viewer.page.wait_for_timeout(4000)  # until three.js is loaded and draws
     assert await viewer.page.evaluate("document.documentElement.scrollWidth") <= viewer.page.viewport_size["width"]
+    events = viewer.page.locator(".lf-event")
+    narrow = "all => all.filter(each => each.offsetWidth < each.parentElement.offsetWidth).map(each => each.innerText)"
+    assert await events.count() > 3
+    assert await events.evaluate_all(narrow) == [], "each has a line of its own"
     await viewer.page.screenshot(path=f"tests/output/{device}-robot-{theme}.png", full_page=True)

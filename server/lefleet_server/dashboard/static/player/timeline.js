@@ -12,7 +12,7 @@ export class Timeline {
     this.events = events;
     this.kinds = Object.keys(KINDS).filter((kind) => events.some((event) => event.kind === kind));
     for (const kind of this.kinds) lanes.append(this.buildLane(kind));
-    this.legend = make("div", "lf-events");
+    this.legend = make("div", "lf-legend");
     this.chips = this.kinds.map((kind) => this.buildChip(kind));
     this.now = make("span", "lf-events-now");
     this.now.textContent = "No events: nobody took over, nothing was held, limited, late or missing.";
