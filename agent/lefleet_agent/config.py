@@ -127,7 +127,10 @@ class Courier(Frozen):
         60.0, gt=0, le=3600, description="Time between live pictures while nobody looks, seconds"
     )
     upload_chunk_bytes: int = Field(
-        4 * 2**20, ge=2**16, le=2**28, description="Bytes of one upload request at most; fewer on a slow link"
+        32 * 2**20,
+        ge=2**16,
+        le=2**28,
+        description="Bytes of one upload request at most; what a link carries in 5 s where that is less",
     )
     upload_bytes_per_s: float | None = Field(
         None, ge=1000, description="Bytes a second that uploads may take of the network; empty: no limit"
