@@ -152,15 +152,24 @@ def _api() -> APIRouter:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await in_thread(stores.prepare, services.settings)
+    learner = asyncio.create_task(_learn(services))
     sweeper = asyncio.create_task(_sweep(services))
     try:
         yield
     finally:
-        sweeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeper
+        for task in (learner, sweeper):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await services.reader.close()
         await services.db.close()
+
+
+async def _learn(services: Services) -> None:
+    try:
+        await services.beats.learn()
+    except (SQLAlchemyError, OSError, Unavailable) as error:
+        log.warning("robots are known one by one, as they speak", error=str(error)[:200])
 
 
 async def _sweep(services: Services) -> None:

@@ -10,10 +10,12 @@ from lefleet_server.config import Settings
 
 def configure(settings: Settings) -> None:
     """Sends everything, uvicorn's and the libraries' lines too, to stderr in the chosen format."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # What is below the level costs nothing: there is a debug line for each request.
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     last: Any = structlog.processors.JSONRenderer()
     if settings.log_format == "console":
@@ -24,7 +26,7 @@ def configure(settings: Settings) -> None:
         steps.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[*steps, last]))
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     # SQLAlchemy's engine tells every statement with its values, and the rows that it found.
     for chatty in ("httpx", "httpcore", "asyncio", "alembic", "sqlalchemy.engine"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

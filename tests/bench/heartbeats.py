@@ -51,10 +51,12 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
     with TemporaryDirectory(dir=options.folder) as scratch, ExitStack() as stack:
         folder = Path(scratch)
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
-        ours = stack.enter_context(lefleet(folder / "lefleet", 0))
-        arguments = database(folder / "lefleet")
-        asyncio.run(add_robots(arguments, max(ROBOTS)))
-        usual = stack.enter_context(usual_stack(ours, arguments, folder))
+
+        def fill() -> None:
+            asyncio.run(add_robots(database(folder / "lefleet"), max(ROBOTS)))
+
+        ours = stack.enter_context(lefleet(folder / "lefleet", 0, fill))
+        usual = stack.enter_context(usual_stack(ours, database(folder / "lefleet"), folder))
         found: dict[str, list[Sample]] = {}
         for _ in range(options.rounds):
             for robots, metrics in cases(options):

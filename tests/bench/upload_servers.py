@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -63,10 +63,12 @@ def nginx(program: str, folder: Path, clients: int) -> Iterator[UploadServer]:
 
 
 @contextmanager
-def lefleet(folder: Path, clients: int, **more: str) -> Iterator[UploadServer]:
+def lefleet(
+    folder: Path, clients: int, fill: Callable[[], object] = lambda: None, **more: str
+) -> Iterator[UploadServer]:
     """`lefleet-server` with its embedded PostgreSQL, as `make demo` runs it, and an enrolled robot for each client.
 
-    `more`: settings.
+    `fill` is called when there is a database and no server yet. `more`: settings.
     """
     folder.mkdir()
     port, config = free_port(), folder / "server.yml"
@@ -77,6 +79,7 @@ def lefleet(folder: Path, clients: int, **more: str) -> Iterator[UploadServer]:
         database = running(server("postgres", config), folder / "postgres.log", signal.SIGINT)
         database_pid = stack.enter_context(database)
         command(config, "migrate")
+        fill()
         web_pid = stack.enter_context(running(server("serve", config), folder / "server.log", signal.SIGTERM))
         wait_until(lambda: answers(port, "/readyz"), "lefleet-server (see its server.log)", 60)
         tokens = tuple(enrol(port, config, robot_of(n)) for n in range(clients))

@@ -156,6 +156,15 @@ async def test_connections_that_the_database_closed_cost_no_heartbeat(many, serv
     assert [answer.status_code for answer in answers] == [200] * len(many)
 
 
+async def test_a_server_that_starts_knows_the_fleet_before_it_speaks(many, settings):
+    app = create_app(settings, dashboard=False)
+    beats = app.state.services.beats
+    async with app.router.lifespan_context(app), asyncio.timeout(30):
+        while not all(beats.knows(digest(robot.token)) for robot in many):  # noqa: ASYNC110 - it asks the database
+            await asyncio.sleep(0.05)
+    assert not beats.knows(digest("lfr_nobody"))
+
+
 async def test_nobodys_credential_is_refused_before_its_body_is_looked_at(connect, person):
     token = {"Authorization": "Bearer lfr_nobody"}
     async with connect(headers=token) as nobody:

@@ -54,6 +54,12 @@ class Beats:
         self._storing: set[asyncio.Task[None]] = set()
         self._known: set[bytes] = set()
 
+    async def learn(self) -> None:
+        """Knows the whole fleet at once: after a start all of it speaks within an interval."""
+        query = select(Robot.token_hash).where(Robot.token_hash.is_not(None)).limit(_MOST_KNOWN)
+        async with self._db.session() as session:
+            self._known |= {found for found in await session.scalars(query) if found is not None}
+
     def knows(self, token_hash: bytes) -> bool:
         """Whether this was a robot's credential a while ago: worth asking the database about along with a heartbeat."""
         return token_hash in self._known
