@@ -9,7 +9,6 @@ from pathlib import Path
 
 import structlog
 from fastapi import APIRouter, FastAPI
-from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import __version__, problems
 from lefleet_server.accounts import oidc_routes as oidc
@@ -19,7 +18,7 @@ from lefleet_server.accounts.provider import Provider
 from lefleet_server.audit import routes as audit
 from lefleet_server.comparison import routes as comparison
 from lefleet_server.config import Settings
-from lefleet_server.db import Database
+from lefleet_server.db import FAILURES, Database
 from lefleet_server.deletion import files
 from lefleet_server.deletion import routes as deletion
 from lefleet_server.episodes import ingest, stores, uploads
@@ -168,7 +167,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _learn(services: Services) -> None:
     try:
         await services.beats.learn()
-    except (SQLAlchemyError, OSError, Unavailable) as error:
+    except FAILURES as error:
         log.warning("robots are known one by one, as they speak", error=str(error)[:200])
 
 
@@ -177,7 +176,7 @@ async def _sweep(services: Services) -> None:
         try:
             await ingest.sweep(services)
             await files.remove_due(services.db, services.blobs)
-        except (SQLAlchemyError, OSError, Unavailable) as error:
+        except (*FAILURES, Unavailable) as error:
             log.warning(
                 "uploads and superfluous files not looked through; next try in an hour",
                 error=str(error)[:200],

@@ -2,12 +2,10 @@
 
 import asyncio
 
-import asyncpg  # type: ignore[import-untyped]
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server.config import Settings
-from lefleet_server.db import Database, DatabaseDownError, utc_now
+from lefleet_server.db import FAILURES, Database, utc_now
 from lefleet_server.deletion import files
 from lefleet_server.problems import Unavailable
 from lefleet_server.retention import nightly
@@ -16,14 +14,7 @@ from lefleet_server.storage import BlobStore
 log = structlog.get_logger()
 
 _EVERY_S = 60.0
-_AWAY = (
-    SQLAlchemyError,
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    DatabaseDownError,
-    Unavailable,
-)
+_AWAY = (*FAILURES, Unavailable)
 
 
 async def keep(settings: Settings, db: Database, blobs: BlobStore, worker: str) -> None:

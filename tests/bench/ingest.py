@@ -58,10 +58,9 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
         for _ in range(options.rounds):
             for name, server in servers.items():
                 tell(name)
-                if server and name in {LONG_NGINX, LONG}:
-                    found[name].append(turn(server, PIECE_BYTES[name], long, 1, folder))
-                elif server:
-                    found[name].append(turn(server, PIECE_BYTES[name], file, files_each, folder))
+                if server:
+                    sent, each = (long, 1) if name in {LONG_NGINX, LONG} else (file, files_each)
+                    found[name].append(turn(server, PIECE_BYTES[name], sent, each, folder))
             tell(SHA256)
             found[SHA256].append(hash_alone(file, files_each))
             tell(FSYNC)

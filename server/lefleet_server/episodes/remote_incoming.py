@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import IO
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.db import Database, is_near, utc_now
+from lefleet_server.db import Database, utc_now
 from lefleet_server.episodes.incoming import Part, Whole, being_written, no_upload
 from lefleet_server.episodes.models import Upload, UploadPart
 from lefleet_server.problems import Invalid, Locked, NotFound
@@ -86,8 +86,8 @@ class RemoteIncoming:
         return await in_thread(writable, self._scratch.root)
 
     async def _claim(self, upload_id: str, holder: str) -> None:
-        lease = timedelta(seconds=LEASE_S)
-        free = or_(Upload.held_until.is_(None), Upload.held_until < func.now(), ~is_near(Upload.held_until, lease))
+        # One that ends later than a lease can was given by a clock that was ahead.
+        free = or_(Upload.held_until.is_(None), ~Upload.held_until.between(func.now(), _lease()))
         async with self._db.transaction() as session:
             claim = update(Upload).where(Upload.id == upload_id, free).values(holder=holder, held_until=_lease())
             if (await session.execute(claim.returning(Upload.id))).scalar_one_or_none() is not None:
@@ -178,7 +178,7 @@ def _write(file: IO[bytes], found: "hashlib._Hash", piece: bytes) -> None:
     found.update(piece)
 
 
-def _lease() -> object:
+def _lease() -> ColumnElement[datetime]:
     return func.now() + timedelta(seconds=LEASE_S)
 
 

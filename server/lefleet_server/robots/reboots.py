@@ -36,12 +36,12 @@ def state(
 ) -> RebootState:
     """`now` and `received_at` by the database's clock, as the word's own time is."""
     if not orders.heard(order, heartbeat):
-        return RebootState.VOID if is_void(order, now) else RebootState.ASKED
+        return RebootState.VOID if _is_void(order, now) else RebootState.ASKED
     started = started_at(heartbeat, received_at)
     return RebootState.DONE if started and started > order.said_at else RebootState.HEARD
 
 
-def is_void(order: RobotOrder, now: datetime) -> bool:
+def _is_void(order: RobotOrder, now: datetime) -> bool:
     """By its age; one of a time to come was said by a clock that was ahead."""
     return abs(now - order.said_at) > orders.REBOOT_VOID_AFTER
 
@@ -81,6 +81,6 @@ async def ask(
 
 
 def _is_under_way(order: RobotOrder, view: RobotView) -> bool:
-    if is_void(order, view.now):
+    if _is_void(order, view.now):
         return False
     return state(order, view.heartbeat, view.received_at, view.now) is not RebootState.DONE
