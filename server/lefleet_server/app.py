@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lefleet_server import __version__, problems
 from lefleet_server.accounts import oidc_routes as oidc
@@ -71,10 +72,22 @@ def build_services(settings: Settings) -> Services:
     )
 
 
+class _App(FastAPI):
+    """FastAPI behind a way in that may answer by itself."""
+
+    way_in: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.way_in(scope, receive, send)
+
+    async def ordinary_way(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     """The application. With `dashboard` once per process only: NiceGUI keeps its app in the module."""
     services = build_services(settings)
-    app = FastAPI(
+    app = _App(
         title="LeFleet",
         version=__version__,
         lifespan=_lifespan,
@@ -97,15 +110,17 @@ def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.add_middleware(Limits, idle_s=settings.request_idle_s)
-    app.add_middleware(
-        Shortcut,
+    app.add_middleware(Observed, metrics=services.metrics, https=settings.secure_cookies)
+    app.way_in = Shortcut(
+        app.ordinary_way,
         beats=services.beats,
         expositions=services.expositions,
-        idle_s=settings.request_idle_s,
         watches=services.watches,
+        metrics=services.metrics,
+        https=settings.secure_cookies,
+        idle_s=settings.request_idle_s,
         instance=services.instance,
     )
-    app.add_middleware(Observed, metrics=services.metrics, https=settings.secure_cookies)
     app.include_router(_api())
     app.include_router(operations.root)
     if dashboard:

@@ -1,6 +1,7 @@
 """Around every request: say where it comes from, time it, and send the headers that browsers need."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -28,13 +29,18 @@ def safe_headers(https: bool) -> dict[str, str]:
     return headers | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
 
 
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """As ASGI sends them."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 class Observed:
     """Counts and times requests by route template (never by path: ids grow without end)."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, https: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in safe_headers(https).items()]
+        self._headers = encoded(safe_headers(https))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

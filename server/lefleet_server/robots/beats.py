@@ -1,6 +1,7 @@
 """Heartbeats of many robots in one statement: each is answered once committed, and a commit costs the same for all.
 
-No delay is added. While statements are on their way, what comes meanwhile waits for the next.
+One statement at a time, and from the start of one to the start of the next at least GAP_S: what comes meanwhile waits.
+The first heartbeat after a pause is stored without delay.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from lefleet_server.robots.models import Robot, RobotStatus
 from lefleet_server.robots.schemas import Heartbeat
 
 MOST_AT_ONCE = 500
-STATEMENTS = 2
-"""On their way at once: while the database works on one, the next is put together."""
+GAP_S = 0.05
+"""A robot that speaks every five seconds does not mind, and the cost of a statement is shared by more heartbeats."""
 _MOST_KNOWN = 100_000
 
 
@@ -51,7 +52,8 @@ class Beats:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._waiting: dict[bytes, _Waiting] = {}
-        self._storing: set[asyncio.Task[None]] = set()
+        self._storing: asyncio.Task[None] | None = None
+        self._next_s = 0.0
         self._known: set[bytes] = set()
 
     async def learn(self) -> None:
@@ -76,19 +78,22 @@ class Beats:
         waiting.said = said  # of two at once the newer is the last
         stored: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         waiting.stored.append(stored)
-        if len(self._storing) < STATEMENTS:
+        if self._storing is None:
             # In a context of its own: it works for many requests, and must not be logged as the first one's.
-            self._storing.add(asyncio.create_task(self._store_all(), context=contextvars.Context()))
+            self._storing = asyncio.create_task(self._store_all(), context=contextvars.Context())
         return await stored
 
     async def _store_all(self) -> None:
+        clock_s = asyncio.get_running_loop().time
         try:
             while self._waiting:
+                await asyncio.sleep(self._next_s - clock_s())
+                self._next_s = clock_s() + GAP_S
                 some = {name: self._waiting.pop(name) for name in list(islice(self._waiting, MOST_AT_ONCE))}
                 await self._store_some(some)
         finally:
             # Here and at once, not when the task is seen to be done: what comes in between would wait for nobody.
-            self._storing -= {asyncio.current_task()}
+            self._storing = None
 
     async def _store_some(self, some: dict[bytes, _Waiting]) -> None:
         try:

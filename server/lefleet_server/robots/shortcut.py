@@ -1,13 +1,16 @@
 """A short way for the one request of which thousands a second may come: a good heartbeat of a robot that is known.
 
 Routing, dependencies and FastAPI's own layers cost several times what the heartbeat does. Whatever is unusual (an
-unknown credential, a body in pieces, a wrong field) goes the ordinary way, with the bytes that were read already: the
+unknown credential, a wrong field) goes the ordinary way, with the bytes that were read already: the
 route `POST /robot/heartbeat` says what a heartbeat is, and its tests run on both ways.
 """
 
 import asyncio
-from contextlib import suppress
+import time
+import uuid
+from dataclasses import dataclass, field
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -15,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lefleet_server import problems
 from lefleet_server.limits import API, MAX_BODY_BYTES
+from lefleet_server.metrics import Metrics
+from lefleet_server.middleware import Observed, encoded, safe_headers
 from lefleet_server.robots.beats import Beats, Said
 from lefleet_server.robots.exposition import Checked
 from lefleet_server.robots.schemas import Heartbeat, HeartbeatAnswer
@@ -25,40 +30,56 @@ PATH = f"{API}/robot/heartbeat"
 _BEARER = f"Bearer {ROBOT_PREFIX}"
 _JSON = b"application/json"
 
+log = structlog.get_logger()
+
 
 class Shortcut:
-    """Around all of the API. `instance` is told in each answer."""
+    """Around all of the application, also what observes requests: counts and completes its own answers.
+
+    `instance` is told in each answer.
+    """
 
     def __init__(
-        self, app: ASGIApp, beats: Beats, expositions: Checked, watches: Watches, idle_s: float, instance: str
+        self,
+        app: ASGIApp,
+        beats: Beats,
+        expositions: Checked,
+        watches: Watches,
+        metrics: Metrics,
+        https: bool,
+        idle_s: float,
+        instance: str,
     ) -> None:
         self._app = app
         self._beats = beats
         self._expositions = expositions
-        self._idle_s = idle_s
         self._watches = watches
+        self._metrics = metrics
+        self._https = https
+        self._idle_s = idle_s
         self._instance = instance
+        self._headers = [*encoded(safe_headers(https)), (b"content-type", _JSON), (b"cache-control", b"no-store")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = self._known(scope) if scope.get("path") == PATH else None
         if sent is None:
             await self._app(scope, receive, send)
             return
-        first: Message | None = None
-        with suppress(TimeoutError):  # the ordinary way waits once more, and says what was missing
-            async with asyncio.timeout(self._idle_s):
-                first = await receive()
+        began = time.perf_counter()
+        body = _Body(receive)
         try:
-            robot_id = None if first is None else await self._stored(sent, first)
+            robot_id = await self._stored(sent, body)
             if robot_id is None:
-                await self._app(scope, _again(first, receive), send)
+                await self._app(scope, body.again, send)
                 return
             watched = await self._watches.watched(robot_id)
         except (DBAPIError, PoolTimeoutError, OSError) as error:
-            answer = await problems.failed(scope, error)
-            await answer(scope, receive, send)
+            await self._failed(error, scope, body.again, send)
             return
-        await _answer(scope, send, HeartbeatAnswer.now(self._watches.interval_s(watched), watched, self._instance))
+        await self._answer(send, HeartbeatAnswer.now(self._watches.interval_s(watched), watched, self._instance))
+        seconds = time.perf_counter() - began
+        self._metrics.request_seconds.labels(PATH, "200").observe(seconds)
+        log.debug("request", method="POST", path=PATH, status=200, seconds=round(seconds, 4))
 
     def _known(self, scope: Scope) -> bytes | None:
         """The hash of the credential, where this looks like a heartbeat of a robot that was heard before."""
@@ -71,39 +92,62 @@ class Shortcut:
         sent = digest(token.removeprefix("Bearer "))
         return sent if self._beats.knows(sent) else None
 
-    async def _stored(self, sent: bytes, message: Message) -> str | None:
+    async def _stored(self, sent: bytes, body: "_Body") -> str | None:
         """Whose it is, once it is stored; None where the ordinary way is to look."""
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False) or not 0 < len(body) <= MAX_BODY_BYTES:
+        text = await body.read(self._idle_s)
+        if text is None:
             return None
         try:
-            heartbeat = Heartbeat.model_validate_json(body)
+            heartbeat = Heartbeat.model_validate_json(text)
         except ValidationError:
             return None
         if not self._expositions.knows(heartbeat.metrics):
             return None
         return await self._beats.store(sent, Said.of(heartbeat))
 
+    async def _answer(self, send: Send, answer: HeartbeatAnswer) -> None:
+        text = answer.model_dump_json().encode()
+        own = {"content-length": str(len(text)), "x-request-id": uuid.uuid4().hex}
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers + encoded(own)})
+        await send({"type": "http.response.body", "body": text})
 
-def _again(first: Message | None, receive: Receive) -> Receive:
-    """What was received already, then the rest."""
-    waiting = [first] if first is not None else []
+    async def _failed(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["route"] = _Route
+            answer = await problems.failed(scope, error)
+            await answer(scope, receive, send)
 
-    async def next_message() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return next_message
+        await Observed(tell, self._metrics, self._https)(scope, receive, send)
 
 
-async def _answer(scope: Scope, send: Send, answer: HeartbeatAnswer) -> None:
-    scope["route"] = _Route
-    body = answer.model_dump_json().encode()
-    headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+@dataclass(slots=True)
+class _Body:
+    """A request's body, which can be received again: the ordinary way begins at its beginning."""
+
+    receive: Receive
+    _kept: list[Message] = field(default_factory=list)
+
+    async def read(self, idle_s: float) -> bytes | None:
+        """All of it; None where it is empty, too large, or did not come within `idle_s`."""
+        pieces: list[bytes] = []
+        more = True
+        try:
+            async with asyncio.timeout(idle_s):
+                while more and sum(map(len, pieces)) <= MAX_BODY_BYTES:
+                    message = await self.receive()
+                    self._kept.append(message)
+                    pieces.append(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:  # the ordinary way waits once more, and says what was missing
+            return None
+        text = b"".join(pieces)
+        return text if not more and 0 < len(text) <= MAX_BODY_BYTES else None
+
+    async def again(self) -> Message:
+        return self._kept.pop(0) if self._kept else await self.receive()
 
 
 class _Route:
-    """What the request's metrics are counted under, as the router would have named it."""
+    """What a failed request is counted under, as the router would have named it."""
 
     path = PATH.removeprefix(API)
