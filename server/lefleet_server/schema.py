@@ -19,6 +19,10 @@ from lefleet_server.db import connection_arguments
 _LOCK = 0x1EF1EE7
 """Key of the advisory lock that keeps two migrations apart."""
 
+TIMEOUTS = ("SET lock_timeout = '5s'", "SET statement_timeout = '60s'")
+"""Of every migration, unless it says otherwise itself: what it waits for, everything that the running server asks of
+the same table waits for too."""
+
 
 class SchemaError(Exception):
     """The database's schema is not the one this program was written for."""
@@ -52,8 +56,8 @@ async def migrate(engine: AsyncEngine, to: str = "head") -> tuple[str | None, st
     async with engine.connect() as connection:
         try:
             await _be_alone(connection)
-            # A migration that cannot get its lock must not queue up behind it everything the running server asks.
-            await connection.execute(text("SET lock_timeout = '5s'"))
+            for each in TIMEOUTS:
+                await connection.execute(text(each))
             await connection.commit()
             return await connection.run_sync(_upgrade, to)
         finally:
