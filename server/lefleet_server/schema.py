@@ -39,13 +39,23 @@ async def current(engine: AsyncEngine) -> str | None:
         return await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
 
 
-async def require_current(engine: AsyncEngine) -> None:
-    """Raises SchemaError unless the database is at `head`."""
+async def require_current(engine: AsyncEngine, *, or_newer: bool = False) -> None:
+    """Raises SchemaError unless the database is at `head`.
+
+    `or_newer`: what runs already goes on when a newer release has migrated the database; its migrations see to that.
+    """
     found, wanted = await current(engine), head()
-    if found != wanted:
+    newer = found is not None and found > wanted  # revisions are numbers of four digits
+    if found == wanted or (newer and or_newer):
+        return
+    if newer:
         raise SchemaError(
-            f"database: schema is at {found or 'nothing'}, this server needs {wanted}; run `lefleet-server migrate`"
+            f"database: schema is at {found}, this server knows it up to {wanted}; start the newer release that "
+            "migrated it, or restore the backup from before"
         )
+    raise SchemaError(
+        f"database: schema is at {found or 'nothing'}, this server needs {wanted}; run `lefleet-server migrate`"
+    )
 
 
 async def migrate(engine: AsyncEngine, to: str = "head") -> tuple[str | None, str]:

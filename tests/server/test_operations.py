@@ -23,7 +23,7 @@ async def test_healthy_and_ready(anonymous):
 async def test_not_ready_says_why(anonymous, services):
     shutil.rmtree(services.blobs.root)
     async with services.db.transaction() as session:
-        await session.execute(text("UPDATE alembic_version SET version_num = 'old'"))
+        await session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     answer = await anonymous.get("/readyz")
     assert answer.status_code == 503
     assert "lefleet-server migrate" in answer.json()["checks"]["database"]

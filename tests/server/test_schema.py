@@ -40,6 +40,14 @@ async def test_another_schema_is_refused_with_the_remedy(services):
         await schema.require_current(services.db.engine)
 
 
+async def test_what_runs_goes_on_when_a_newer_release_migrated_and_what_starts_says_it_is_too_old(services, anonymous):
+    async with services.db.transaction() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert (await anonymous.get("/readyz")).status_code == 200
+    with pytest.raises(schema.SchemaError, match=r"9999.*newer release"):
+        await schema.require_current(services.db.engine)
+
+
 async def test_an_empty_database_is_migrated_from_nothing(services):
     async with services.db.transaction() as session:
         await session.execute(text("DROP SCHEMA public CASCADE"))

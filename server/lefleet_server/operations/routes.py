@@ -71,7 +71,7 @@ async def healthz() -> Health:
 
 @root.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 async def readyz(services: ServicesDep) -> JSONResponse:
-    """Database reachable, schema current, store writable: 200, or 503 with what is wrong."""
+    """Database reachable, its schema not too old, store writable: 200, or 503 with what is wrong."""
     checks = await service.readiness(services)
     ready = all(found == "ok" for found in checks.values())
     return JSONResponse(Readiness(ready=ready, checks=checks).model_dump(), 200 if ready else 503)
