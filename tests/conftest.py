@@ -37,21 +37,33 @@ def server_command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "lefleet_server", *map(str, arguments)]
 
 
+@contextlib.contextmanager
+def open_to_everyone() -> Iterator[Path]:
+    """A new folder. pytest's own are closed to the system user that PostgreSQL runs as when we are root."""
+    with tempfile.TemporaryDirectory(prefix="lefleet-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    with open_to_everyone() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[dict]:
     """How to connect (asyncpg arguments) to a cluster whose database `lefleet` is migrated and only a template."""
     from lefleet_server import cluster
 
-    # Not pytest's own folder: that is closed to the system user that PostgreSQL runs as when we are root.
-    with tempfile.TemporaryDirectory(prefix="lefleet-test-") as folder:
-        Path(folder).chmod(0o755)
-        config = Path(folder) / "server.yml"
+    with open_to_everyone() as folder:
+        config = folder / "server.yml"
         config.write_text(f"state_dir: {folder}/state\npostgres_dir: {folder}/postgres\nlog_format: console\n")
-        with (Path(folder) / "log").open("wb") as log:
+        with (folder / "log").open("wb") as log:
             process = subprocess.Popen(server_command("postgres", "--config", config), stdout=log, stderr=log)
         try:
             subprocess.run(server_command("migrate", "--config", config), check=True, capture_output=True)
-            arguments = cluster.read(Path(folder) / "postgres").connection_arguments()
+            arguments = cluster.read(folder / "postgres").connection_arguments()
             # Nothing here outlives the machine, and every test makes a database.
             execute(arguments, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
             yield arguments

@@ -36,7 +36,7 @@ ROBOTS = 4
 A_FILMED_ONE_OF = 10
 MOMENT_S = 1.5
 """A kill comes within so much after its episodes were handed over: about as long as they take."""
-SETTLE_S = 1800.0
+SETTLE_S = 7200.0
 
 type Tell = Callable[[int, str], None]
 """Hears how many uploads have begun, and what happens now."""

@@ -1,10 +1,8 @@
 """The server's clock is set: hours ahead, more than a year ahead, back, while robots upload and people look."""
 
 import itertools
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -53,18 +51,10 @@ runpy.run_module("lefleet_server", run_name="__main__", alter_sys=True)
         time.sleep(1.5)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's own: that is closed to the system user that PostgreSQL runs as when we are root."""
-    with tempfile.TemporaryDirectory(prefix="lefleet-clock-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
-
-
 @pytest.mark.skipif(LIBRARY is None, reason="libfaketime is missing; `python3 ansible/demo/packages.py test`")
-def test_a_server_whose_clock_is_set_during_uploads_loses_nothing_and_goes_on_by_itself(folder):
-    clock, noise, numbers = Clock(folder), np.random.default_rng(1), itertools.count()
-    house = House(folder, clock.environment)
+def test_a_server_whose_clock_is_set_during_uploads_loses_nothing_and_goes_on_by_itself(open_folder):
+    clock, noise, numbers = Clock(open_folder), np.random.default_rng(1), itertools.count()
+    house = House(open_folder, clock.environment)
     house.postgres.program = ["-c", clock.program]
     with house.running(), house.admin() as admin:
         robots = [house.robot(admin, f"robot-{number}") for number in range(2)]

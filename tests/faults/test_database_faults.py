@@ -1,7 +1,6 @@
 """PostgreSQL without a free connection, or restarted under a server that has nothing to do."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -58,21 +57,19 @@ async def test_without_a_free_connection_the_api_says_so_and_goes_on_by_itself_o
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
+def own_postgres(open_folder: Path) -> Iterator[Postgres]:
     """A migrated one of this test's own."""
-    with tempfile.TemporaryDirectory(prefix="lefleet-test-") as folder:
-        Path(folder).chmod(0o755)
-        config = Path(folder) / "server.yml"
-        config.write_text(yaml.safe_dump({"state_dir": f"{folder}/state", "postgres_dir": f"{folder}/postgres"}))
-        program = Postgres(config, Path(folder) / "postgres.log")
-        program.start()
-        try:
-            program.wait_ready()
-            command(config, "migrate")
-            yield program
-        finally:
-            program.stop()
-            command(config, "postgres", "--erase")
+    config = open_folder / "server.yml"
+    config.write_text(yaml.safe_dump({"state_dir": f"{open_folder}/state", "postgres_dir": f"{open_folder}/postgres"}))
+    program = Postgres(config, open_folder / "postgres.log")
+    program.start()
+    try:
+        program.wait_ready()
+        command(config, "migrate")
+        yield program
+    finally:
+        program.stop()
+        command(config, "postgres", "--erase")
 
 
 async def test_a_postgresql_that_died_and_came_back_under_an_idle_server_costs_no_request(own_postgres):

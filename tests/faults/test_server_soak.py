@@ -1,19 +1,13 @@
 """A short turn of what `server_soak.py` does for hours: kills of everything during uploads, then all is compared."""
 
-import tempfile
-from pathlib import Path
-
 import pytest
 import server_soak
 
 pytestmark = pytest.mark.faults
 
 
-def test_kills_of_api_worker_and_database_during_uploads_lose_nothing_that_has_a_receipt():
-    # Not pytest's own folder: that is closed to the system user that PostgreSQL runs as when we are root.
-    with tempfile.TemporaryDirectory(prefix="lefleet-soak-") as folder:
-        Path(folder).chmod(0o755)
-        seen = server_soak.soak(150, Path(folder), seed=1, every=25)
+def test_kills_of_api_worker_and_database_during_uploads_lose_nothing_that_has_a_receipt(open_folder):
+    seen = server_soak.soak(150, open_folder, seed=1, every=25)
     assert set(seen["kills"]) == {"postgres", "serve", "worker"}
     assert sum(seen["sent away or cut off, and tried again"].values()) > 10, "the kills came while nobody uploaded"
     at_work = [name for name in seen["ended by themselves"] if name.endswith("at work")]

@@ -50,15 +50,13 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def own_cluster():
+def own_cluster(open_folder):
     """(settings file, state folder) of an embedded PostgreSQL of this test's own."""
-    with tempfile.TemporaryDirectory(prefix="lefleet-test-") as folder:
-        Path(folder).chmod(0o755)
-        config = Path(folder) / "server.yml"
-        settings = {"state_dir": f"{folder}/state", "postgres_dir": f"{folder}/state/postgres", "log_format": "json"}
-        config.write_text(yaml.safe_dump(settings | {"database_wait_s": 30}))
-        yield config, Path(folder) / "state"
-        run("postgres", "--erase", "--config", config)
+    config, state = open_folder / "server.yml", open_folder / "state"
+    settings = {"state_dir": str(state), "postgres_dir": f"{state}/postgres", "log_format": "json"}
+    config.write_text(yaml.safe_dump(settings | {"database_wait_s": 30}))
+    yield config, state
+    run("postgres", "--erase", "--config", config)
 
 
 def test_wrong_settings_are_exit_2_and_one_line(tmp_path):
