@@ -18,3 +18,12 @@ class FlagName(StrEnum):
     SATURATION = "saturation"
     CAMERA_FROZEN = "camera_frozen"
     CAMERA_DARK = "camera_dark"
+
+
+class Quality(StrEnum):
+    """What the analysis of an episode says in one word; a quarantined one has none of the first two."""
+
+    CLEAN = "clean"
+    FLAGGED = "flagged"
+    PENDING = "pending"
+    """No worker has looked at it yet."""

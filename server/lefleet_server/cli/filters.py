@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import FlagName, Quality
 from lefleet_server.cli.options import SinceOption, UntilOption, complete_robots, moment
 
 
@@ -36,6 +36,10 @@ def filters(
         bool | None, typer.Option("--quarantined/--sound", help="Only those with an invalid file, or only the others.")
     ] = None,
     flag: Annotated[FlagName | None, typer.Option(help="Only those whose quality is flagged for this.")] = None,
+    quality: Annotated[
+        Quality | None,
+        typer.Option(help="Only those that were looked at and are clean, are flagged for whatever, or are pending."),
+    ] = None,
     labelled: Annotated[
         bool | None, typer.Option("--labelled/--unlabelled", help="Only those a person judged, or only the others.")
     ] = None,
@@ -51,6 +55,7 @@ def filters(
         "interrupted": interrupted,
         "quarantined": quarantined,
         "flag": flag and flag.value,
+        "quality": quality and quality.value,
         "labelled": labelled,
         "in_set": in_set,
     }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from lefleet_server.dashboard.quality import QUALITIES
+from lefleet_server.dashboard.quality import QUALITIES, restricts
 from lefleet_server.episodes.service import EpisodeFilter
 from lefleet_server.fields import INT64_MAX
 
@@ -96,6 +96,7 @@ class Filters:
             interrupted=self.interrupted,
             labelled=self.labelled,
             in_set=self.in_set,
+            **(restricts(self.quality) if self.quality else {}),
         )
 
     def first_page(self) -> Self:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import FlagName, Quality
 from lefleet_server.dashboard.units import number
 
 NAMES = {
@@ -25,13 +25,13 @@ MEANINGS = {
     FlagName.CAMERA_FROZEN: "longest time without a new picture",
     FlagName.CAMERA_DARK: "median brightness",
 }
-QUARANTINED, FLAGGED, CLEAN, PENDING = "quarantined", "flagged", "clean", "pending"
+QUARANTINED = "quarantined"
 QUALITIES = {
-    CLEAN: "Without flags",
-    FLAGGED: "With any flag",
+    Quality.CLEAN.value: "Without flags",
+    Quality.FLAGGED.value: "With any flag",
     **{flag.value: name for flag, name in NAMES.items()},
     QUARANTINED: "Quarantined",
-    PENDING: "Not checked yet",
+    Quality.PENDING.value: "Not checked yet",
 }
 """What the filter of episodes offers, by its word in the URL."""
 _BELOW = {FlagName.CAMERA_DARK}
@@ -48,6 +48,13 @@ class Flag:
     meaning: str
     measured: str
     limit: str
+
+
+def restricts(word: str) -> dict[str, Any]:
+    """What a word of QUALITIES means, as fields of EpisodeFilter."""
+    if word == QUARANTINED:
+        return {"quarantined": True}
+    return {"quality": Quality(word)} if word in set(Quality) else {"flag": FlagName(word)}
 
 
 def read(flags: Sequence[Mapping[str, Any]]) -> list[Flag]:

@@ -5,16 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server import explain
-from lefleet_server.analysis import FlagName
 from lefleet_server.audit.models import AuditEntry
-from lefleet_server.dashboard import quality
 from lefleet_server.dashboard.filters import OUTCOMES, Cursor, Filters
 from lefleet_server.db import utc_now
-from lefleet_server.episodes import service as episodes
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import EVERYTHING, Place, Stretch, conditions
 from lefleet_server.robots.models import Robot
@@ -182,24 +179,7 @@ def _ordered(query: Select[Any], newest_first: bool) -> Select[Any]:
 
 def _matching(filters: Filters, stretch: Stretch = EVERYTHING) -> Select[Any]:
     columns = [getattr(Episode, name) for name in EpisodeRow.__dataclass_fields__]
-    return select(*columns).where(*_conditions(filters, stretch))
-
-
-def _conditions(filters: Filters, stretch: Stretch) -> list[ColumnElement[bool]]:
-    which = filters.which(utc_now())
-    found = conditions(which, stretch)
-    return [*found, _of_quality(filters.quality, stretch.of(which))] if filters.quality else found
-
-
-def _of_quality(word: str, stretch: Stretch) -> ColumnElement[bool]:
-    """`word`: one of quality.QUALITIES."""
-    if word == quality.QUARANTINED:
-        return and_(Episode.quarantined)
-    if word == quality.PENDING:
-        return ~episodes.analysed()
-    if word == quality.CLEAN:
-        return episodes.analysed() & ~Episode.quarantined & ~episodes.flagged()
-    return episodes.flagged(None if word == quality.FLAGGED else FlagName(word), stretch)
+    return select(*columns).where(*conditions(filters.which(utc_now()), stretch))
 
 
 def policies_query() -> Select[Any]:

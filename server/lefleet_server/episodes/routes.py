@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from lefleet_server import downloads
-from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import FlagName, Quality
 from lefleet_server.analysis import service as analyses
 from lefleet_server.auth import CurrentRobot, CurrentUser, Operator, ServicesDep
 from lefleet_server.episodes import ingest, labels, service
@@ -42,6 +42,10 @@ class Which(BaseModel):
     interrupted: bool | None = None
     quarantined: bool | None = None
     flag: FlagName | None = None
+    quality: Annotated[
+        Quality | None,
+        Field(description="`clean`: checked, and nothing found; `flagged`: for whatever; `pending`: not checked yet."),
+    ] = None
     labelled: bool | None = None
     in_set: Line | None = None
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from lefleet_server.accounts.models import User
-from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import FlagName, Quality
 from lefleet_server.analysis.models import EpisodeAnalysis, EpisodeFlag
 from lefleet_server.deletion import tombstones
 from lefleet_server.deletion.models import DeletedEpisode
@@ -39,6 +39,7 @@ class EpisodeFilter:
     interrupted: bool | None = None
     quarantined: bool | None = None
     flag: FlagName | None = None
+    quality: Quality | None = None
     labelled: bool | None = None
     """Whether a person has given an outcome."""
     in_set: str | None = None
@@ -111,7 +112,9 @@ def conditions(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> list[Colu
     if which.quarantined is not None:
         found.append(_bare(Episode.quarantined, which.quarantined))
     if which.flag is not None:
-        found.append(flagged(which.flag, stretch))
+        found.append(_flagged(which.flag.value, stretch))
+    if which.quality is not None:
+        found.append(_of_quality(which.quality, stretch))
     if which.labelled is not None:
         found.append(Episode.label_outcome.is_not(None) if which.labelled else Episode.label_outcome.is_(None))
     if which.in_set is not None:
@@ -127,6 +130,22 @@ def _in_set(name: str, stretch: Stretch) -> ColumnElement[bool]:
     return exists().where(of.set_id == set_id, *same, *stretch.conditions(of.started_at, of.episode_id))
 
 
+def _of_quality(quality: Quality, stretch: Stretch) -> ColumnElement[bool]:
+    if quality == Quality.FLAGGED:
+        return _flagged(EpisodeFlag.ANY, stretch)
+    analysed = exists().where(EpisodeAnalysis.episode_id == Episode.id)
+    if quality == Quality.PENDING:
+        return ~analysed
+    return analysed & ~Episode.quarantined & ~_flagged(EpisodeFlag.ANY)
+
+
+def _flagged(flag: str, stretch: Stretch = EVERYTHING) -> ColumnElement[bool]:
+    of = EpisodeFlag
+    # Both columns, so that the flags' own index is seen to have the order of the list.
+    same = of.episode_id == Episode.id, of.started_at == Episode.started_at
+    return exists().where(of.flag == flag, *same, *stretch.conditions(of.started_at, of.episode_id))
+
+
 def _bare(column: InstrumentedAttribute[bool], wanted: bool) -> ColumnElement[bool]:
     """The column alone: PostgreSQL does not see that a partial index `WHERE column` fits `column IS true`."""
     return and_(column) if wanted else not_(column)
@@ -139,19 +158,6 @@ async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
         deleted = await session.get(DeletedEpisode, episode_id)
         raise tombstones.gone(deleted) if deleted else NotFound(f"no episode {episode_id!r}")
     return found
-
-
-def flagged(name: FlagName | None = None, stretch: Stretch = EVERYTHING) -> ColumnElement[bool]:
-    """Whether the analysis found this flag, or any."""
-    of, wanted = EpisodeFlag, EpisodeFlag.ANY if name is None else name.value
-    # Both columns, so that the flags' own index is seen to have the order of the list.
-    same = of.episode_id == Episode.id, of.started_at == Episode.started_at
-    return exists().where(of.flag == wanted, *same, *stretch.conditions(of.started_at, of.episode_id))
-
-
-def analysed() -> ColumnElement[bool]:
-    """Whether a worker has looked at the episode."""
-    return exists().where(EpisodeAnalysis.episode_id == Episode.id)
 
 
 async def get_analysis(session: AsyncSession, episode_id: str) -> EpisodeAnalysis:
