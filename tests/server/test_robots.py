@@ -1,10 +1,11 @@
 """Enrolment, heartbeats, pictures, and what people and Prometheus see of a robot."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, func, select, update
 
 from lefleet_server.accounts.models import AuditEntry
 from lefleet_server.db import utc_now
@@ -127,6 +128,35 @@ async def test_a_robot_is_offline_after_three_missed_heartbeats(robot, operator,
     await silence(services, robot.id)
     seen = (await operator.get("/api/v1/robots/robot-1")).json()
     assert (seen["state"], seen["online"], seen["heartbeat"]["state"]) == ("offline", False, "running")
+
+
+async def test_robots_are_counted_as_people_see_them_and_without_reading_their_metrics(enrol, operator, services):
+    read = []
+
+    @event.listens_for(services.db.engine.sync_engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *rest):
+        read.append(statement)
+
+    robots = {name: await enrol(name) for name in ("runs", "waits", "silent", "ahead", "retired", "new")}
+    for name, robot in robots.items():
+        if name != "new":
+            state = "idle" if name == "waits" else "running"
+            (await robot.heartbeat(state=state, metrics="lefleet_x 1\n")).raise_for_status()
+    async with services.db.transaction() as session:
+        for name, hours in (("silent", -1), ("ahead", 1)):
+            moved = {"received_at": func.now() + timedelta(hours=hours)}
+            await session.execute(update(RobotStatus).where(RobotStatus.robot_id == name).values(moved))
+        await session.execute(update(Robot).where(Robot.id == "waits").values(site="lab"))
+        await service.revoke(session, "retired", "test")
+    read.clear()
+    async with services.db.session() as session:
+        counted = await service.count(session, services.settings.offline_after_s)
+    listed = (await operator.get("/api/v1/robots")).raise_for_status().json()["items"]
+    assert counted == Counter((each["state"], each["site"]) for each in listed)
+    assert sorted(counted) == [("idle", "lab"), ("offline", ""), ("retired", ""), ("running", "")]
+    assert read and not [each for each in read if "robot_status.metrics" in each]
+    for robot in robots.values():
+        await robot.http.aclose()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from lefleet_server.exports import Format
 
 _MENU = "lf-open-in"
 _ENTRIES = {
-    Format.RRD: ("Rerun (.rrd)", "pip install rerun-sdk, then: rerun FILE, or drop it into the viewer."),
+    Format.RRD: ("Rerun (.rrd)", "pip install 'rerun-sdk<0.34', then: rerun FILE, or drop it into the viewer."),
     Format.MCAP: ("Foxglove (.mcap)", "In the Foxglove app: Open local file, or drop it into the window."),
 }
 

@@ -1,14 +1,12 @@
 """Whether the server can do its work, and its numbers."""
 
-from collections import Counter
-
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from lefleet_server import schema
 from lefleet_server.db import why_not
 from lefleet_server.jobs import queue
-from lefleet_server.robots.service import list_robots
+from lefleet_server.robots.service import count
 from lefleet_server.services import Services
 
 log = structlog.get_logger()
@@ -30,13 +28,13 @@ async def render_metrics(services: Services) -> bytes:
         gauge.clear()
     try:
         async with services.db.session() as session:
-            views = await list_robots(session, services.settings.offline_after_s)
+            robots = await count(session, services.settings.offline_after_s)
             depths = await queue.depths(session)
     except (SQLAlchemyError, OSError) as error:
         log.warning("no robots in the metrics: the database does not answer", error=str(error)[:200])
     else:
-        for (state, site), count in Counter((view.state, view.robot.site) for view in views).items():
-            metrics.robots.labels(state, site).set(count)
+        for (state, site), number in robots.items():
+            metrics.robots.labels(state, site).set(number)
         for depth in depths:
             metrics.jobs_queue_depth.labels(depth.queue).set(depth.waiting)
             metrics.job_oldest_age.labels(depth.queue).set(depth.oldest_age_s)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.problems import Invalid, Unavailable
-from lefleet_server.robots.models import Robot
+from lefleet_server.robots.models import Robot, RobotStatus
 from lefleet_server.robots.service import get_robot
 from lefleet_server.threads import in_thread
 
@@ -79,11 +79,12 @@ async def render(session: AsyncSession, robot_id: str, offline_after_s: float, n
     if view.status is None or not view.online:
         since = view.status.received_at.isoformat() if view.status else "its enrolment"
         raise Unavailable(f"robot {robot_id} is silent since {since}")
+    metrics = await session.scalar(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))
     age_s = max(0.0, now_wall_s - view.status.received_at.timestamp())
     return (
         "# HELP lefleet_robot_heartbeat_age_seconds Seconds since the server heard from the robot.\n"
         "# TYPE lefleet_robot_heartbeat_age_seconds gauge\n"
-        f"lefleet_robot_heartbeat_age_seconds {age_s:.3f}\n" + view.status.metrics
+        f"lefleet_robot_heartbeat_age_seconds {age_s:.3f}\n{metrics}"
     )
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from lefleet_server.audit.service import audit
-from lefleet_server.db import utc_now
+from lefleet_server.db import is_near, utc_now
 from lefleet_server.episodes.models import Upload
 from lefleet_server.problems import Forbidden, NotFound
 from lefleet_server.robots import orders, stops
@@ -177,6 +178,15 @@ async def get_robot(session: AsyncSession, robot_id: str, offline_after_s: float
     return found[0]
 
 
+async def count(session: AsyncSession, offline_after_s: float) -> dict[tuple[str, str], int]:
+    """How many robots there are by (state, site): states as `RobotView.state` has them."""
+    online = is_near(RobotStatus.received_at, timedelta(seconds=offline_after_s))
+    state = case((Robot.token_hash.is_(None), "retired"), (online, RobotStatus.state), else_="offline")
+    query = select(state, Robot.site, func.count()).outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
+    rows = await session.execute(query.group_by(state, Robot.site))
+    return {(state, site): number for state, site, number in rows}
+
+
 def is_online(received_at: datetime | None, now: datetime, offline_after_s: float) -> bool:
     """Whether the last heartbeat is younger than three intervals, and not of a time to come: a clock was ahead then."""
     return received_at is not None and abs((now - received_at).total_seconds()) < offline_after_s
@@ -196,6 +206,8 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
         .order_by(Robot.id)
+        # Most of the row, and nobody's but Prometheus': see exposition.
+        .options(defer(RobotStatus.metrics, raiseload=True))
     )
     if robot_id is not None:
         query = query.where(Robot.id == robot_id)
