@@ -40,7 +40,7 @@ async def add_user(body: NewUser, user: Admin, services: ServicesDep) -> UserOut
 
 @router.patch("/{username}")
 async def change_user(username: Name, body: UserChange, user: Admin, services: ServicesDep) -> UserOut:
-    """Another role, or disabled: out at once. 409 when nobody would be left to administer."""
+    """Another role, or disabled: out at once, of open pages in seconds. 409 when nobody would be left to administer."""
     async with services.db.transaction() as session:
         changed = await service.change_user(session, username, f"user:{user.username}", body.role, body.disabled)
         return UserOut.model_validate(changed)

@@ -1,13 +1,13 @@
 """Log-ins: opened, listed, ended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts.models import LoginSession, User
+from lefleet_server.accounts.models import LoginSession, Role, User
 from lefleet_server.audit.service import audit
 from lefleet_server.db import utc_now
 from lefleet_server.problems import NotFound
@@ -54,6 +54,16 @@ async def list_sessions(session: AsyncSession, user_id: int) -> Sequence[LoginSe
     """Those that have not expired, newest first."""
     query = select(LoginSession).where(LoginSession.user_id == user_id, LoginSession.expires_at > utc_now())
     return (await session.scalars(query.order_by(LoginSession.id.desc()))).all()
+
+
+async def roles_of(session: AsyncSession, session_ids: Collection[int]) -> dict[int, Role]:
+    """What the people behind these log-ins are now, by session; those that have ended are left out."""
+    query = (
+        select(LoginSession.id, User.role)
+        .join(User, User.id == LoginSession.user_id)
+        .where(LoginSession.id.in_(session_ids), LoginSession.expires_at > utc_now(), User.disabled_at.is_(None))
+    )
+    return {id_: Role(role) for id_, role in await session.execute(query)}
 
 
 async def end_session(session: AsyncSession, user: User, session_id: int, actor: str) -> None:

@@ -53,8 +53,8 @@ def change_role(
 
 @app.command("disable", epilog=examples("lefleet people disable ann"))
 def disable(name: Name, profile: ProfileOption = None, yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Keep a person out: log-ins and links end at once, tokens do not work any more."""
-    confirm(f"Disable {name}? They are out at once.", yes)
+    """Keep a person out: log-ins and links end at once, open pages in seconds, tokens do not work any more."""
+    confirm(f"Disable {name}? They are out at once, their open pages end within seconds.", yes)
     _change(name, {"disabled": True}, profile, as_json)
 
 

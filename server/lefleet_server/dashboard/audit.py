@@ -11,7 +11,7 @@ from lefleet_server.audit import service
 from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard import people_queries
 from lefleet_server.dashboard.audit_view import PATH, AuditView, word
-from lefleet_server.dashboard.audit_words import changes, instant_of, name_of, phrase, place_of
+from lefleet_server.dashboard.audit_words import KINDS, changes, instant_of, name_of, phrase, place_of
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, link
@@ -22,15 +22,6 @@ from lefleet_server.services import Services
 
 _ROWS = 50
 _VALUE = "(event) => emit(event.target.value)"
-# How actions begin: `user` also finds `user.added`.
-_KINDS = {
-    "user": "People and log-ins",
-    "token": "Tokens",
-    "robot": "Robots",
-    "episode": "Episodes",
-    "jobs": "Jobs",
-    "store": "Store",
-}
 _COLUMNS = (
     Column("When", "148px"),
     Column("Who", "minmax(100px, 0.8fr)"),
@@ -51,11 +42,11 @@ class AuditBar:
         with box("lf-filters", role="search"):
             who = [(actor, name_of(actor)) for actor in dict.fromkeys([*actors, *filter(None, [view.actor])])]
             Select("Who", "Everybody", who, view.actor, self._chosen("actor"))
-            what = dict.fromkeys([*_KINDS, *filter(None, [view.action])])
+            what = dict.fromkeys([*KINDS, *filter(None, [view.action])])
             Select(
                 "What",
                 "All changes",
-                [(w, _KINDS.get(w) or phrase(w)) for w in what],
+                [(w, KINDS.get(w) or phrase(w)) for w in what],
                 view.action,
                 self._chosen("action"),
             )

@@ -8,6 +8,20 @@ from urllib.parse import quote
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.units import DASH
 
+# How actions begin: `user` also finds `user.added`.
+KINDS = {
+    "user": "People and log-ins",
+    "token": "Tokens",
+    "robot": "Robots",
+    "episode": "Episodes",
+    "set": "Sets",
+    "hold": "Holds",
+    "retention": "Retention rules",
+    "jobs": "Jobs",
+    "store": "Store",
+    "view": "Saved views",
+}
+
 
 def phrase(action: str) -> str:
     """`user.password-changed` becomes `User password changed`."""

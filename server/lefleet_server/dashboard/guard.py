@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lefleet_server import problems
+from lefleet_server.accounts import login_note
 from lefleet_server.accounts.models import Role, User
-from lefleet_server.auth import require_same_origin, user_of
+from lefleet_server.auth import SESSION_COOKIE, Principal, login_of, require_same_origin, user_of
 from lefleet_server.dashboard.assets import PREFIX
 from lefleet_server.db import Database
 from lefleet_server.services import Services
@@ -17,6 +18,7 @@ from lefleet_server.services import Services
 LOGIN = "/login"
 _OPEN = (LOGIN, "/favicon.ico")
 _OPEN_FOLDERS = (f"{PREFIX}/", "/_nicegui/")  # scripts and styles, the same for everybody
+_ENDED = "your log-in has ended: its time was over, or you or an administrator ended it; log in again"
 
 
 class LoginRequired:
@@ -40,15 +42,20 @@ class LoginRequired:
         except problems.Forbidden as problem:
             await _refuse(problem, scope, receive, send)
             return
-        user = await user_of(self._services.db, connection)
-        if user is not None:
-            connection.state.user = user
+        login = await login_of(self._services.db, connection)
+        if login is not None:
+            connection.state.login = login
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 4401, "reason": "log in first"})
         else:
-            response = RedirectResponse(login_address(connection), status_code=HTTPStatus.SEE_OTHER)
-            await response(scope, receive, send)
+            await self._to_login(connection)(scope, receive, send)
+
+    def _to_login(self, connection: HTTPConnection) -> RedirectResponse:
+        response = RedirectResponse(login_address(connection), status_code=HTTPStatus.SEE_OTHER)
+        if SESSION_COOKIE in connection.cookies:
+            login_note.leave(response, _ENDED, secure=self._services.settings.secure_cookies)
+        return response
 
 
 async def _refuse(problem: problems.Problem, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,8 +82,8 @@ def login_address(connection: HTTPConnection) -> str:
 
 def user_on(request: Request) -> User:
     """The person for whom a page is being built."""
-    user: User = request.state.user
-    return user
+    login: Principal = request.state.login
+    return login.user
 
 
 async def operator_on(db: Database, request: Request) -> str | None:

@@ -9,6 +9,7 @@ from lefleet_server.dashboard import (
     assets,
     audit,
     compare,
+    ending,
     episode,
     episodes,
     errors,
@@ -37,6 +38,7 @@ def mount(app: FastAPI, services: Services) -> None:
     assets.serve()
     login.register(services)
     errors.register()
+    ending.register(services)
     feed = FleetFeed(services)  # one for all pages: the fleet is read once
     fleet.register(services, feed)
     robot.register(services, feed)

@@ -119,7 +119,7 @@ class PersonPage:
         await self._inviter.invite(self._name)
 
     async def _ask_disable(self) -> None:
-        text = "They are out at once: their log-ins and links end for good, their tokens as long as it lasts."
+        text = "They are out within seconds: log-ins, links and open pages end for good, tokens as long as it lasts."
         if await self._question.ask(f"Disable {self._name}?", text, "Disable"):
             await self._set_disabled(True)
 
