@@ -90,7 +90,7 @@ bench: environment ## Measure the figures of docs/benchmarks.md on this machine 
 	@$(PYTHON) ansible/demo/packages.py bench
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
-screenshots: ## Take the README's pictures from the running demo
+screenshots: ## Take the pictures of docs/gallery.md and the README from the running demo
 	@$(BIN)/python tests/browser/screenshots.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --no-annotate

@@ -1,29 +1,92 @@
-"""Every page of people, tokens, log, storage, jobs and quality, with each role's eyes, on a desk and on a phone."""
+"""Every page of the dashboard with each role's eyes, on a desk and on a phone; whom a page refuses it tells so."""
 
+from urllib.parse import urlsplit
+
+import httpx
 import pytest
+from house import PASSWORD
 from test_phone import PHONE
 
-EYES = {
-    "root": ["/people", "/people/ada", "/audit", "/tokens?whose=all", "/storage", "/jobs", "/account"],
-    "ada": ["/tokens", "/storage", "/jobs", "/account"],
-    "vic": ["/tokens", "/storage", "/jobs", "/account"],
+KEPT = "house-looks"
+EVERYBODYS = {
+    "/": "Fleet",
+    "/robots/robot-1": "robot-1",
+    "/episodes": "Episodes",
+    "/compare": "Compare",
+    "/sets": "Sets",
+    f"/episodes?set={KEPT}": "Episodes",
+    "/holds": "Legal holds",
+    "/tokens": "Tokens",
+    "/storage": "Storage",
+    "/jobs": "Jobs",
 }
+ADMINS = {"/people": "People", "/people/ada": "ada", "/audit": "Audit log", "/tokens?whose=all": "Tokens"}
+REFUSED = "This page is not yours to see"
+OTHERS = EVERYBODYS | dict.fromkeys(("/people", "/people/ada", "/audit"), REFUSED)
+EYES = {
+    "root": EVERYBODYS | ADMINS | {"/account": "root"},
+    "ada": OTHERS | {"/account": "ada"},
+    "vic": OTHERS | {"/account": "vic"},
+}
+"""Paths with the heading that stands there."""
+LOOKS = pytest.mark.parametrize(
+    ("device", "theme"), [(device, theme) for device in ("desk", "phone") for theme in ("dark", "light")]
+)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("device", ["desk", "phone"])
+@pytest.fixture(scope="module")
+def furnished(house):
+    """The house with a set of two episodes and a hold, which go again: other modules count what they find."""
+    with httpx.Client(base_url=f"{house.url}/api/v1", timeout=30) as client:
+        client.post("login", json={"username": "root", "password": PASSWORD}).raise_for_status()
+        client.post("sets", json={"name": KEPT, "note": "for training"}).raise_for_status()
+        chosen = {"add": [house.clean, house.flagged]}
+        client.patch(f"sets/{KEPT}/episodes", json=chosen).raise_for_status()
+        client.put(f"episodes/{house.clean}/hold", json={"reason": "A court asks for it"}).raise_for_status()
+        yield house
+        client.delete(f"episodes/{house.clean}/hold").raise_for_status()
+        client.delete(f"sets/{KEPT}").raise_for_status()
+
+
+async def shoot(page, name: str, path: str) -> None:
+    """The whole page, after a look at what every page owes."""
+    assert await page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], path
+    await page.screenshot(path=f"tests/output/house-{name}.png", full_page=True, animations="disabled")
+
+
+def named(path: str) -> str:
+    address = urlsplit(path)
+    return address.path.strip("/").replace("/", "-") + ("-set" if "set=" in address.query else "") or "fleet"
+
+
+@LOOKS
 @pytest.mark.parametrize("who", EYES)
-async def test_every_page_fits_and_is_built(house, look, who, device, theme):
-    viewer = await look(house.url, who, **(PHONE if device == "phone" else {}))
-    await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": house.url}])
-    pages = [*EYES[who], "/episodes", f"/episodes/{house.flagged}", f"/episodes/{house.quarantined}"]
-    for path in pages:
+async def test_every_page_fits_and_is_built(furnished, look, who, device, theme):
+    viewer = await look(furnished.url, who, **(PHONE if device == "phone" else {}))
+    page = viewer.page
+    await page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": furnished.url}])
+    for path, heading in EYES[who].items():
         await viewer.open(path)
-        await viewer.page.wait_for_selector("lf-player[data-state=paused]" if "/episodes/" in path else ".lf-main h1")
-        width = await viewer.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= viewer.page.viewport_size["width"], f"{path} is {width} px wide"
-        name = path.split("?")[0].strip("/").replace("/", "-").replace(house.flagged, "flagged")
-        name = name.replace(house.quarantined, "quarantined")
-        await viewer.page.screenshot(
-            path=f"tests/output/house-{who}-{device}-{theme}-{name}.png", full_page=True, animations="disabled"
-        )
+        title = page.locator(".lf-main h2" if heading == REFUSED else ".lf-main h1").first
+        await title.wait_for()
+        assert (await title.inner_text()) == heading, path
+        if heading == REFUSED:
+            assert "403" in viewer.errors.pop(), "the browser tells the status of the answer"
+        await shoot(page, f"{who}-{device}-{theme}-{named(path)}", path)
+    for kind in ("flagged", "quarantined"):
+        path = f"/episodes/{getattr(furnished, kind)}"
+        await viewer.open(path)
+        await page.wait_for_selector("lf-player[data-state=paused]")
+        assert await page.inner_text(".lf-main h1") == "robot-1"
+        await shoot(page, f"{who}-{device}-{theme}-episodes-{kind}", path)
+
+
+@LOOKS
+async def test_the_log_in_page_fits(house, look, device, theme):
+    viewer = await look(house.url, None, **(PHONE if device == "phone" else {}))
+    page = viewer.page
+    await page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": house.url}])
+    await page.goto(f"{house.url}/audit")
+    await page.wait_for_url("**/login?next=/audit")
+    assert await page.inner_text("h1") == "Log in"
+    await shoot(page, f"nobody-{device}-{theme}-login", "/login")

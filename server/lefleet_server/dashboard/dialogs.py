@@ -8,7 +8,7 @@ from nicegui.events import GenericEventArguments
 from pydantic import BaseModel, ValidationError
 
 from lefleet_server.dashboard.acting import FAILURES, told
-from lefleet_server.dashboard.parts import Text, box, icon
+from lefleet_server.dashboard.parts import Text, box, icon, set_attribute
 from lefleet_server.fields import Reason
 from lefleet_server.problems import Invalid
 
@@ -129,12 +129,18 @@ class FormDialog:
         word: str,
         classes: str = "is-primary",
     ) -> None:
-        with ui.dialog() as self._dialog, box("lf-card lf-question", role="dialog", aria_label=title):
-            Text(title, tag="h2")
-            Text(text, tag="p")
+        with ui.dialog() as self._dialog, box("lf-card lf-question", role="dialog", aria_label=title) as self._card:
+            self._title = Text(title, tag="h2")
+            self._text = Text(text, tag="p")
             self.form = Form(submit, word, classes)
             with self.form.foot():
                 button("Cancel", self.close).style("order: -1")
+
+    def name(self, title: str, text: str) -> None:
+        """Other words over the form than those that it was made with."""
+        set_attribute(self._card, "aria-label", title)
+        self._title.show(title)
+        self._text.show(text)
 
     def open(self) -> None:
         self.form.say("")

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed, Snapshot
+from lefleet_server.dashboard.fleet_orders import FleetOrders, What
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
@@ -86,6 +87,8 @@ class Fleet:
         self._robots = box(tag="lf-fleet", fleet=fleet.whole)
         if self._stopper.allowed:
             self._robots.props["may-stop"] = True
+            self._orders = FleetOrders(services, request, self._changed)
+            self._robots.on("order", self._order, ["detail"])
         self._robots.on("stop", self._stop, ["detail"])
         self._robots.on("release", self._release, ["detail"])
         self._robots.on("verdict", self._verdict, ["detail"])
@@ -132,6 +135,10 @@ class Fleet:
     async def _release(self, event: GenericEventArguments) -> None:
         seen: Mapping[str, int] = event.args["detail"]
         await self._stopper.release(seen)
+
+    async def _order(self, event: GenericEventArguments) -> None:
+        what, robot_ids = event.args["detail"]
+        await self._orders.ask(What(what), robot_ids)
 
     async def _verdict(self, event: GenericEventArguments) -> None:
         robot_id, episode_id, word = event.args["detail"]

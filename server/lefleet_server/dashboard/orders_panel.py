@@ -30,7 +30,7 @@ from lefleet_server.robots.wish_schemas import TaskIn
 from lefleet_server.services import Services
 
 _DENIED = "Rest, tasks and reboots need the role operator"
-_READ_BY = "Everybody who may log in reads it; it stays in the audit log."
+READ_BY = "Everybody who may log in reads it; it stays in the audit log."
 
 
 class OrdersPanel:
@@ -65,11 +65,11 @@ class OrdersPanel:
         text = "It finishes its episode and begins no other, whatever restarts, until somebody lets it go on."
         self._rest_dialog = FormDialog(f"Let {self._id} rest?", text, self._order_rest, "Let it rest")
         with self._rest_dialog.form.fields():
-            reason_field(_READ_BY)
+            reason_field(READ_BY)
         text = "Its computer starts anew once its episode has ended, and the robot goes on as it does now."
         self._reboot_dialog = FormDialog(f"Reboot {self._id}?", text, self._order_reboot, "Reboot")
         with self._reboot_dialog.form.fields():
-            reason_field(_READ_BY)
+            reason_field(READ_BY)
         text = "From its next episode on. Policies that read no language take no notice."
         self._task_dialog = FormDialog(f"What is {self._id} to do?", text, self._order_task, "Change")
 

@@ -60,13 +60,18 @@ def told(heartbeat: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return (heartbeat or {}).get("orders") or {}
 
 
+def retired(robot_id: str) -> str:
+    """Why no order reaches such a robot."""
+    return f"{robot_id} is retired: its credential was revoked, so it hears nothing"
+
+
 async def say(
     session: AsyncSession, actor: str, robot_id: str, kind: Kind, value: bool | str | None, reason: str = ""
 ) -> RobotOrder:
     """The newest word. Raises NotFound, and Conflict for a retired robot, which nobody reaches."""
     robot = await robot_of(session, robot_id)
     if robot.token_hash is None:
-        raise Conflict(f"{robot_id} is retired: its credential was revoked, so it hears nothing")
+        raise Conflict(retired(robot_id))
     status = await session.get(RobotStatus, robot_id)
     obeyed = told(status.heartbeat if status else None).get(kind.value) or 0
     # The time is above every number there was, the heartbeat is where a clock was put back.

@@ -66,18 +66,26 @@ async def ask(
     """
     await robot_of(session, robot_id, lock=True)  # two who ask at once are one reboot
     view = await service.get_robot(session, robot_id, offline_after_s)
-    if not view.retired and not view.online:
-        raise Conflict(f"{robot_id} is offline: it would hear too late; switch it off and on where it stands")
-    if not view.retired and not takes(view.heartbeat):
-        raise Conflict(
+    if why := hindrance(view):
+        raise Conflict(why)
+    return await orders.say(session, actor, robot_id, orders.Kind.REBOOT, True, reason), view
+
+
+def hindrance(view: RobotView) -> str:
+    """Why nobody may ask this robot for a reboot now; empty when they may."""
+    robot_id, before = view.robot.id, view.orders.get(orders.Kind.REBOOT)
+    if view.retired:
+        return orders.retired(robot_id)
+    if not view.online:
+        return f"{robot_id} is offline: it would hear too late; switch it off and on where it stands"
+    if not takes(view.heartbeat):
+        return (
             f"{robot_id} takes no reboots from afar: its agent is too old, or Ansible's role `agent` did not set its "
             "host up for them (agent_reboots)"
         )
-    if (before := view.orders.get(orders.Kind.REBOOT)) and _is_under_way(before, view):
-        raise Conflict(
-            f"{robot_id} is about to reboot: {before.said_by.removeprefix('user:')} asked for it just before"
-        )
-    return await orders.say(session, actor, robot_id, orders.Kind.REBOOT, True, reason), view
+    if before and _is_under_way(before, view):
+        return f"{robot_id} is about to reboot: {before.said_by.removeprefix('user:')} asked for it just before"
+    return ""
 
 
 def _is_under_way(order: RobotOrder, view: RobotView) -> bool:

@@ -12,7 +12,7 @@ const typing = (target) => target.closest?.("input:not([type=checkbox]), textare
 const pressable = (key) => document.querySelector(`[data-key~="${CSS.escape(key)}"]:not([disabled], .is-off)`);
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open], .q-dialog")) return;
   if (typing(event.target)) {
     if (event.key === "Escape") event.target.blur();
     return;

@@ -1,5 +1,5 @@
 // <lf-fleet fleet views may-stop>: every robot as cards or as a table. The server calls load() and apply(); events ask it
-// to stop, release, save and forget. Only what is near the window is built: a robot elsewhere is one empty element.
+// to stop, release, order, save and forget. Only what is near the window is built: a robot elsewhere is one empty element.
 
 import { shortcut } from "../keys.js";
 import { buildCard } from "./card.js";
@@ -10,6 +10,10 @@ import { Toolbar } from "./toolbar.js";
 
 const CARDS_UP_TO = 24; // more are a table, unless the viewer wants cards
 const REORDER_MS = 5000; // an order by what changes all the time would otherwise never hold still
+const ORDERS = [
+  ["rest", "Rest", "Let the robots chosen rest", "r"], ["go-on", "Go on", "Let the robots chosen go on", "g"],
+  ["task", "Task…", "Give the robots chosen a task", "w"], ["reboot", "Reboot…", "Reboot the robots chosen", ""],
+];
 const NONE = { q: "", health: "", policy: "", release: "", site: "", sort: "name", view: "" };
 
 class Fleet extends HTMLElement {
@@ -180,11 +184,22 @@ class Fleet extends HTMLElement {
     this.releaseChosen = button("Release", "", () => this.release(this.chosenIds()));
     for (const each of [stop, this.releaseChosen]) each.disabled = !this.mayStop;
     if (!this.mayStop) stop.title = "Emergency stops need the role operator";
-    return make("div", "lf-card lf-chosen", { role: "toolbar", "aria-label": "Robots chosen" }, this.chosenCount, stop, this.releaseChosen, button("Clear", "", () => this.selectAll(false)));
+    const orders = (this.mayStop ? ORDERS : []).map(([what, text, does, key]) => {
+      const made = button(text, "", () => this.order(what));
+      made.title = key ? `${does} (key ${key.toUpperCase()})` : does;
+      return made;
+    });
+    return make("div", "lf-card lf-chosen", { role: "toolbar", "aria-label": "Robots chosen" }, this.chosenCount, stop, this.releaseChosen, ...orders, button("Clear", "", () => this.selectAll(false)));
   }
 
   chosenIds() {
     return [...this.selected].sort();
+  }
+
+  // The server asks back, and says what becomes of it.
+  order(what) {
+    if (!this.selected.size) return false;
+    this.emit("order", [what, this.chosenIds()]);
   }
 
   // Tells which stop the viewer saw: a newer one is not ended.
@@ -233,6 +248,7 @@ class Fleet extends HTMLElement {
     shortcut("x", "Select the robot", () => (at() ? this.select(at(), !this.selected.has(at())) : false));
     shortcut("a", "Select all that are shown", () => this.selectAll(true));
     shortcut("Escape", "Select none", () => (this.selected.size ? this.selectAll(false) : false));
+    for (const [what, , does, key] of this.mayStop ? ORDERS : []) if (key) shortcut(key, does, () => this.order(what));
     shortcut("c", "Cards", () => this.narrow({ view: "cards" }));
     shortcut("t", "Table", () => this.narrow({ view: "table" }));
     shortcut("b", "Only robots that need attention", () => this.narrow({ health: this.criteria.health === "bad" ? "" : "bad" }));
