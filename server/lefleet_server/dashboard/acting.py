@@ -58,9 +58,7 @@ class Acting:
         except FAILURES as error:
             self.say(told(error))
         else:
-            done = then(result)
-            if inspect.isawaitable(done):
-                await done
+            await self._show(then, result)
 
     async def look[R](self, needs: Role, work: Callable[[], Awaitable[R]], then: Then) -> None:
         """Calls `then` with what the work found; it changes nothing, and has sessions of its own."""
@@ -71,14 +69,27 @@ class Acting:
         except FAILURES as error:
             self.say(told(error))
         else:
+            await self._show(then, found)
+
+    async def _show(self, then: Then, found: object) -> None:
+        try:
             done = then(found)
             if inspect.isawaitable(done):
                 await done
+        except db.FAILURES as error:
+            log.warning("a page stays as it was", error=str(error)[:200])
+            self.say("It is done, but the server's database does not answer any more: load this page again.")
 
     def say(self, text: str, *, good: bool = False) -> None:
         """Shows it for a moment, on this page wherever the element that asked has gone."""
         with self._client:
             ui.notify(text, type="positive" if good else "negative")
+
+
+def tell(error: Exception) -> None:
+    """Shows on the page, to be closed by hand, that what a person did was not done; other errors are the log's."""
+    if isinstance(error, FAILURES):
+        ui.notify(told(error), type="negative", timeout=0, close_button="Close", multi_line=True)
 
 
 def told(error: Exception) -> str:

@@ -16,6 +16,7 @@ from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filter_bar import FilterBar
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.lists import page_link
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, empty, icon, link, outcome_chip
 from lefleet_server.dashboard.quality_panel import build_badges
@@ -47,7 +48,10 @@ _COLUMNS = (
 class Episodes:
     """One viewer's table."""
 
-    def __init__(self, services: Services, request: Request, filters: Filters, choices: queries.Choices) -> None:
+    def __init__(
+        self, fresh: Fresh, services: Services, request: Request, filters: Filters, choices: queries.Choices
+    ) -> None:
+        self._fresh = fresh
         self._services = services
         self._filters = filters
         self._top: str | None = None
@@ -61,7 +65,7 @@ class Episodes:
             with self._new:
                 Text("New episodes", tag="span")
         FilterBar(filters, choices, self._filter)
-        self._labeller = Labeller(services, request, self.refresh)
+        self._labeller = Labeller(services, request, partial(fresh.now, self.refresh))
         self._collector = Collector(services, request, lambda: self._filters)
         self._selection = SelectionBar(self._labeller, self._go_to_unlabelled, partial(self._build_collector, choices))
         self._table = box("lf-card lf-table")
@@ -104,7 +108,7 @@ class Episodes:
 
     async def _collect(self, event: GenericEventArguments) -> None:
         if await self._collector.collect(event):
-            await self.refresh()
+            await self._fresh.now(self.refresh)
 
     async def _go_to_unlabelled(self) -> None:
         async with self._services.db.session() as session:
@@ -216,7 +220,7 @@ def register(services: Services) -> None:
         filters = Filters.parse(request.query_params)
         async with services.db.session() as session:
             choices = await queries.choices(session)
-        with frame(request, "Episodes", SCRIPT):
-            episodes = Episodes(services, request, filters, choices)
+        with frame(request, "Episodes", SCRIPT) as fresh:
+            episodes = Episodes(fresh, services, request, filters, choices)
             await episodes.refresh()
-            ui.timer(_LOOK_FOR_NEW_S, episodes.look_for_new, immediate=False)
+            fresh.every(_LOOK_FOR_NEW_S, episodes.look_for_new)

@@ -14,6 +14,7 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed, Snapshot
 from lefleet_server.dashboard.fleet_orders import FleetOrders, What
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Chip, Text, box, empty
 from lefleet_server.dashboard.queries import Day
@@ -73,15 +74,22 @@ class Fleet:
     """One viewer's fleet page."""
 
     def __init__(
-        self, feed: FleetFeed, services: Services, request: Request, fleet: Snapshot, kept: list[SavedView]
+        self,
+        fresh: Fresh,
+        feed: FleetFeed,
+        services: Services,
+        request: Request,
+        fleet: Snapshot,
+        kept: list[SavedView],
     ) -> None:
+        self._fresh = fresh
         self._feed = feed
         self._stopper = Stopper(services, request, user_on(request), self._changed)
         self._judge = Judge(services, request, user_on(request), self._changed)
         self._since: datetime | None = None
         self._version = fleet.version
         with head("Fleet", "Every robot, as it is now"):
-            Chip("Live", "live")
+            Chip("Live", "live", "lf-live")
             self._stop_all = StopAll(self._stopper)
         self._totals = Totals()
         self._robots = box(tag="lf-fleet", fleet=fleet.whole)
@@ -122,7 +130,7 @@ class Fleet:
 
     async def _changed(self) -> None:
         self._feed.changed()
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
     async def _stop(self, event: GenericEventArguments) -> None:
         """Of one robot at once; of a selection, which may be out of sight, after a question that names them."""
@@ -147,7 +155,7 @@ class Fleet:
     async def _day_began(self, event: GenericEventArguments) -> None:
         """The viewer's midnight, told by the browser: the server does not know the zone."""
         self._since = datetime.fromtimestamp(event.args["detail"] / 1000, UTC)
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
 
 def register(services: Services, feed: FleetFeed) -> None:
@@ -156,6 +164,6 @@ def register(services: Services, feed: FleetFeed) -> None:
         fleet = await feed.fleet()
         async with services.db.session() as session:
             kept = list(await views.list_views(session, user_on(request).id, PAGE))
-        with frame(request, "Fleet", "fleet/fleet.js"):
-            shown = Fleet(feed, services, request, fleet, kept)
-            ui.timer(EVERY_S, shown.refresh, immediate=False)
+        with frame(request, "Fleet", "fleet/fleet.js") as fresh:
+            shown = Fleet(fresh, feed, services, request, fleet, kept)
+            fresh.every(EVERY_S, shown.refresh)

@@ -7,7 +7,8 @@ from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
-from lefleet_server.dashboard import assets
+from lefleet_server.dashboard import acting, assets
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Text, box, icon, link
 
@@ -30,15 +31,19 @@ def is_dark(request: Request) -> bool:
 
 
 @contextmanager
-def frame(request: Request, section: str, *modules: str) -> Iterator[None]:
-    """The page's surroundings; what is built inside goes into the main part. `modules` are scripts it needs."""
+def frame(request: Request, section: str, *modules: str) -> Iterator[Fresh]:
+    """The page's surroundings; what is built inside goes into the main part. `modules` are scripts it needs.
+
+    Yields what keeps the page up to date. Whatever a person does on it and fails for the database is told to them.
+    """
     assets.add_head(*modules)
+    ui.on_exception(acting.tell)
     ui.colors(primary="#726bff")
     ui.dark_mode(is_dark(request))
     with box("lf-shell"):
         _navigation(request, section)
         with box("lf-main", tag="main"):
-            yield
+            yield Fresh()
 
 
 @contextmanager

@@ -1,34 +1,46 @@
 """Pages that keep themselves up to date, and say so when they cannot."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from nicegui import ui
 
-from lefleet_server.dashboard.parts import Text
-from lefleet_server.db import FAILURES
+from lefleet_server.dashboard.parts import Text, Time, box
+from lefleet_server.db import FAILURES, utc_now
 
 log = structlog.get_logger()
 
+type Refresh = Callable[[], Awaitable[None]]
+
 
 class Fresh:
-    """Stands at the top of a page; shown only while what is below it is old."""
+    """Stands at the top of every page; shown, with the time since when, only while what is below it is old."""
 
     def __init__(self) -> None:
-        text = "The server's database does not answer: what you see is from before. It is asked again by itself."
-        self._note = Text(text, "lf-note")
+        self._old: set[Refresh] = set()
+        with box("lf-note lf-old", role="status") as self._note, box(tag="span"):
+            Text("The server's database does not answer: what you see is from before, last read ", tag="span")
+            self._read_at = Time(utc_now(), "ago")
+            Text(". It is asked again by itself.", tag="span")
         self._note.set_visibility(False)
+        self._last = utc_now()
 
-    def every(self, seconds: float, refresh: Callable[[], Awaitable[None]]) -> None:
+    def every(self, seconds: float, refresh: Refresh, *, immediate: bool = False) -> None:
         """Calls `refresh` so often, for as long as the page is open."""
+        ui.timer(seconds, partial(self.now, refresh), immediate=immediate)
 
-        async def again() -> None:
-            try:
-                await refresh()
-            except FAILURES as error:
-                log.warning("a page stays as it was", error=str(error)[:200])
-                self._note.set_visibility(True)
-            else:
-                self._note.set_visibility(False)
-
-        ui.timer(seconds, again, immediate=False)
+    async def now(self, refresh: Refresh) -> None:
+        """Calls it once. A database that is away is told above the page and not raised."""
+        try:
+            await refresh()
+        except FAILURES as error:
+            log.warning("a page stays as it was", error=str(error)[:200])
+            self._old.add(refresh)
+        else:
+            self._old.discard(refresh)
+        if self._old:
+            self._read_at.set(self._last)
+        else:
+            self._last = utc_now()
+        self._note.set_visibility(bool(self._old))

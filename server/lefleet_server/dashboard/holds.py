@@ -11,7 +11,6 @@ from lefleet_server.dashboard.audit_words import name_of
 from lefleet_server.dashboard.dialogs import Question, button
 from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
-from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
@@ -115,8 +114,7 @@ def _place(hold: LegalHold) -> str:
 def register(services: Services) -> None:
     @page_for(PATH, "Legal holds", Role.VIEWER)
     async def page(request: Request) -> None:
-        with frame(request, "Storage"):
-            fresh = Fresh()
+        with frame(request, "Storage") as fresh:
             shown = Holds(services, request, row_id(request.query_params.get("before")))
             await shown.refresh()
             fresh.every(_EVERY_S, shown.refresh)

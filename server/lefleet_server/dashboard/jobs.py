@@ -13,7 +13,6 @@ from lefleet_server.dashboard.audit_words import readable
 from lefleet_server.dashboard.dialogs import Question, button
 from lefleet_server.dashboard.filters import row_id
 from lefleet_server.dashboard.frame import frame, head
-from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, page_link, stat
 from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, box, empty, link
@@ -202,8 +201,7 @@ def register(services: Services) -> None:
     async def page(request: Request) -> None:
         state, after = request.query_params.get("state", ""), row_id(request.query_params.get("after"))
         view = JobsView(state if state in _STATES else "", after)
-        with frame(request, "Jobs"):
-            fresh = Fresh()
+        with frame(request, "Jobs") as fresh:
             jobs = Jobs(services, request, view)
             await jobs.refresh()
             fresh.every(_EVERY_S, jobs.refresh)

@@ -1,6 +1,5 @@
 """One robot: how it is this second, what it did, and what people know about it."""
 
-from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
@@ -8,6 +7,7 @@ from lefleet_server.dashboard import robot_queries
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed
 from lefleet_server.dashboard.frame import frame, is_dark
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.hold_panel import HoldPanel, of_robot
 from lefleet_server.dashboard.orders_panel import OrdersPanel
@@ -31,6 +31,7 @@ class RobotPage:
 
     def __init__(
         self,
+        fresh: Fresh,
         feed: FleetFeed,
         past: Shared[str, History],
         services: Services,
@@ -38,6 +39,7 @@ class RobotPage:
         robot: RobotState,
         history: History,
     ) -> None:
+        self._fresh = fresh
         self._feed = feed
         self._past = past
         self._services = services
@@ -87,7 +89,7 @@ class RobotPage:
 
     async def _changed(self) -> None:
         self._feed.changed()
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
 
 def register(services: Services, feed: FleetFeed) -> None:
@@ -105,8 +107,8 @@ def register(services: Services, feed: FleetFeed) -> None:
                 nothing_here("There is no such robot", f"No robot is called {robot_id}. The fleet page lists them all.")
             return
         history = await load(robot_id)  # not a shared one: whoever just wrote a note is to see it
-        with frame(request, "Fleet"):
-            shown = RobotPage(feed, past, services, request, robot, history)
-            ui.timer(EVERY_S, shown.refresh, immediate=False)
-            ui.timer(_HISTORY_EVERY_S, shown.refresh_history, immediate=False)
-            ui.timer(KEEP_S / 3, shown.watch)
+        with frame(request, "Fleet") as fresh:
+            shown = RobotPage(fresh, feed, past, services, request, robot, history)
+            fresh.every(EVERY_S, shown.refresh)
+            fresh.every(_HISTORY_EVERY_S, shown.refresh_history)
+            fresh.every(KEEP_S / 3, shown.watch, immediate=True)

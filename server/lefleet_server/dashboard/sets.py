@@ -11,6 +11,7 @@ from lefleet_server.accounts.models import Role, User
 from lefleet_server.auth import user_of
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
 from lefleet_server.dashboard.sections import page_for
@@ -85,8 +86,8 @@ class Collector:
 class Sets:
     """One viewer's page."""
 
-    def __init__(self, services: Services, request: Request) -> None:
-        self._services, self._request = services, request
+    def __init__(self, fresh: Fresh, services: Services, request: Request) -> None:
+        self._fresh, self._services, self._request = fresh, services, request
         self._allowed = Role(user_on(request).role).covers(Role.OPERATOR)
         with head("Sets", "Episodes collected for training, for a report, or to be looked at again"):
             pass
@@ -152,7 +153,7 @@ class Sets:
             ui.notify(problem.detail, type="negative")
             return
         self._name.value = self._note.value = ""
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
     def _deleter(self, name: str) -> Callable[[], Awaitable[None]]:
         async def delete() -> None:
@@ -164,7 +165,7 @@ class Sets:
                     await service.remove_set(session, user, name)
             except Problem as problem:
                 ui.notify(problem.detail, type="negative")
-            await self.refresh()
+            await self._fresh.now(self.refresh)
 
         return delete
 
@@ -182,5 +183,5 @@ class Sets:
 def register(services: Services) -> None:
     @page_for(PATH, "Sets", Role.VIEWER)
     async def page(request: Request) -> None:
-        with frame(request, "Episodes"):
-            await Sets(services, request).refresh()
+        with frame(request, "Episodes") as fresh:
+            await Sets(fresh, services, request).refresh()

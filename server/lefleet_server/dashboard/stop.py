@@ -1,21 +1,29 @@
 """Emergency stops on the fleet page: one press stops, a release is confirmed. Viewers see, and cannot press."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import structlog
 from nicegui import ui
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role, User
 from lefleet_server.dashboard.guard import operator_on
 from lefleet_server.dashboard.parts import STOP_TONES, Chip, Text, Time, box, icon, set_attribute
+from lefleet_server.db import FAILURES
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots import stops
 from lefleet_server.robots.stops import Stop, StopState
 from lefleet_server.services import Services
 
+log = structlog.get_logger()
+
 _NAMED = 8
 """So many robots a question names; the rest is counted."""
 _DENIED = "Emergency stops need the role operator"
+_AT_THE_ARM = "Stop it at the arm, by its own stop or its power, then press again."
+_STAY_CLEAR = "Stay clear of the arm, and try again in a moment."
 
 
 class Stopper:
@@ -27,50 +35,64 @@ class Stopper:
         self._services = services
         self._request = request
         self._changed = changed
+        self._failed: ui.notification | None = None
         self.allowed = Role(user.role).covers(Role.OPERATOR)
         self._build_question()
 
     async def stop(self, robot_id: str) -> None:
         """At once: whoever presses this has no time for a question."""
-        if actor := await self._actor():
-            try:
-                async with self._services.db.transaction() as session:
-                    await stops.stop(session, actor, robot_id)
-            except (NotFound, Conflict) as error:
-                ui.notify(error.detail, type="negative")
-            await self._changed()
+        await self._stop_each([robot_id])
 
     async def stop_all(self) -> None:
-        if actor := await self._actor():
+        with self._telling("NOT stopped", ["The fleet"], _AT_THE_ARM):
+            if not (actor := await self._actor()):
+                return
             async with self._services.db.transaction() as session:
                 await stops.stop_all(session, actor)
-            await self._changed()
+        await self._changed()
 
     async def stop_many(self, robot_ids: Sequence[str]) -> None:
         """After a question: some of those chosen may be out of sight."""
         text = "Emergency stop of the robots chosen? Each arm holds still where it is until it is released."
-        if not await self._ask("Stop", robot_ids, text, "Stop them") or not (actor := await self._actor()):
-            return
-        for robot_id in robot_ids:
-            try:
-                async with self._services.db.transaction() as session:
-                    await stops.stop(session, actor, robot_id)
-            except (NotFound, Conflict) as error:
-                ui.notify(error.detail, type="negative")
-        await self._changed()
+        if await self._ask("Stop", robot_ids, text, "Stop them"):
+            await self._stop_each(robot_ids)
 
     async def release(self, seen: Mapping[str, int]) -> None:
         """Robots with the number of the stop that the viewer saw, after a question."""
         text = "The arm may move at once. Make sure that nobody is within its reach."
-        if not await self._ask("Release", list(seen), text, "Release") or not (actor := await self._actor()):
+        if not await self._ask("Release", list(seen), text, "Release"):
             return
-        for robot_id, number in seen.items():
+        with self._telling("NOT released", left := list(seen), _STAY_CLEAR):
+            await self._each(left, lambda session, actor, robot: stops.release(session, actor, robot, seen[robot]))
+        await self._changed()
+
+    async def _stop_each(self, robot_ids: Sequence[str]) -> None:
+        with self._telling("NOT stopped", left := list(robot_ids), _AT_THE_ARM):
+            await self._each(left, stops.stop)
+        await self._changed()
+
+    async def _each(self, left: list[str], work: Callable[[AsyncSession, str, str], Awaitable[object]]) -> None:
+        """Takes each robot from `left` as it is done."""
+        actor = await self._actor()
+        while actor and left:
             try:
                 async with self._services.db.transaction() as session:
-                    await stops.release(session, actor, robot_id, number)
+                    await work(session, actor, left[0])
             except (NotFound, Conflict) as error:
                 ui.notify(error.detail, type="negative")
-        await self._changed()
+            del left[0]
+
+    @contextmanager
+    def _telling(self, what: str, left: Sequence[str], remedy: str) -> Iterator[None]:
+        """Says so when the database is away, until it is closed or tried again: for which robots, and what to do."""
+        if self._failed is not None and not self._failed.is_deleted:
+            self._failed.dismiss()
+        try:
+            yield
+        except FAILURES as error:
+            log.warning("an emergency stop or release failed", what=what, robots=left, error=str(error)[:300])
+            text = f"{_names(left)}: {what}. The server's database does not answer. {remedy}"
+            self._failed = ui.notification(text, type="negative", timeout=None, close_button="Close", multi_line=True)
 
     def button(self, text: str, classes: str, press: Callable[[], Awaitable[None]], label: str) -> ui.element:
         button = box(f"lf-button {classes}", tag="button", type="button", aria_label=label)
@@ -90,8 +112,7 @@ class Stopper:
         return actor
 
     async def _ask(self, what: str, robot_ids: Sequence[str], text: str, yes: str) -> bool:
-        names = ", ".join(robot_ids[:_NAMED]) + (f" and {len(robot_ids) - _NAMED} more" * (len(robot_ids) > _NAMED))
-        self._question.show(f"{what} {names}?")
+        self._question.show(f"{what} {_names(robot_ids)}?")
         self._text.show(text)
         self._yes.show(yes)
         self._no.show("Keep it stopped" if what == "Release" else "Cancel")
@@ -111,6 +132,10 @@ class Stopper:
         )
         with button:
             return Text("", tag="span")
+
+
+def _names(robot_ids: Sequence[str]) -> str:
+    return ", ".join(robot_ids[:_NAMED]) + (f" and {len(robot_ids) - _NAMED} more" * (len(robot_ids) > _NAMED))
 
 
 class StopRow:

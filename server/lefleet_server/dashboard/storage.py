@@ -7,7 +7,6 @@ from starlette.requests import Request
 from lefleet_server.accounts.models import Role
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
-from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, entry, line, main_cell, section, stat, term
 from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, icon, link
@@ -209,8 +208,7 @@ def register(services: Services) -> None:
 
     @page_for(PATH, "Storage", Role.VIEWER)
     async def page(request: Request) -> None:
-        with frame(request, "Storage"):
-            fresh = Fresh()
+        with frame(request, "Storage") as fresh:
             storage = Storage(services, source, request)
             await storage.refresh()
             fresh.every(_EVERY_S, storage.refresh)
