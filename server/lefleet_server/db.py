@@ -126,6 +126,15 @@ class Database:
             else:
                 return
 
+    async def require_space(self) -> None:
+        """Raises DBAPIError where the database's disk is full: nothing that only reads shows that.
+
+        Has PostgreSQL write a temporary file, which costs no log: the rows do not fit in `work_mem`.
+        """
+        async with self.transaction() as session:
+            await session.execute(text("SELECT set_config('work_mem', '64kB', true)"))
+            await session.execute(text("SELECT count(*) FROM generate_series(1, 10000)"))
+
     async def _connect(self) -> Any:
         return await asyncpg.connect(**connection_arguments(self._settings), timeout=10)
 
@@ -196,6 +205,7 @@ _STATES = {
     asyncpg.TooManyConnectionsError.sqlstate: "has no connection left; end other clients, lower database_pool_size, or "
     "raise PostgreSQL's max_connections",
     asyncpg.CannotConnectNowError.sqlstate: "is starting or stopping",
+    asyncpg.DiskFullError.sqlstate: "has no space left on its disk; free some of it, then everything goes on by itself",
 }
 
 

@@ -188,10 +188,21 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return _answer(status, type_, failed.detail, fields, failed.headers)
 
 
+_DISK_FULL = "53100"
+"""PostgreSQL's code `disk_full`."""
+
+
 async def _database(request: Request, error: Exception) -> JSONResponse:
     failed = cast(DBAPIError, error)
     # Class 22 is "data exception", and what the driver cannot encode has no code: a value that PostgreSQL cannot hold.
     code = getattr(failed.orig, "sqlstate", None) or ""
+    if code == _DISK_FULL:
+        return response(
+            NoSpace(
+                "the database's disk is full; free some of it, then everything goes on by itself",
+                headers={"Retry-After": "30"},
+            )
+        )
     cause = failed.orig.__cause__ if failed.orig else None
     if code.startswith("22") or (not code and isinstance(cause, ValueError)):
         return response(Invalid("a value cannot be stored: it is out of range or has characters that are not text"))

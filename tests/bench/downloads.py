@@ -52,7 +52,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
         ours = stack.enter_context(lefleet(folder / "lefleet", 1, downloads_by="proxy"))
         upload_turn(ours, PIECE_BYTES[WHOLE], file, 1, folder)
         cookie = log_in(ours.port, folder / "lefleet" / "server.yml")
-        path = f"/api/v1/episodes/{_newest(ours.port, cookie)}/file"
+        path = f"/api/v1/episodes/{newest(ours.port, cookie)}/file"
         blobs = folder / "lefleet" / "state" / "blobs"
         plain = stack.enter_context(nginx(str(proxies.find("nginx")), folder / "nginx", 0))
         (blob,) = (each for each in blobs.glob("??/??/*") if each.is_file())
@@ -121,7 +121,7 @@ def _fetch(port: int, path: str, cookie: str, times: int, size: int) -> None:
     connection.close()
 
 
-def _newest(port: int, cookie: str) -> str:
+def newest(port: int, cookie: str) -> str:
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/api/v1/episodes?limit=1", headers={"Cookie": cookie})
     (item,) = json.loads(connection.getresponse().read())["items"]

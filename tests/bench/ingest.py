@@ -16,13 +16,14 @@ from typing import Any
 from episodes import EpisodeFile, another, record
 from figure import Column, Figure, Row, Sample, compare
 from options import Options
-from processes import BenchError, cpu_s, run_worker, worker_main
+from processes import BenchError, cpu_s, memory_growth, run_worker, worker_main
 from upload_servers import UploadServer, find_nginx, lefleet, nginx, robot_of
 
 NAME = "ingest"
 CLIENTS = 4
 MB_S, MB_CPU_S = Column("mb_s", "MB/s", 0), Column("mb_cpu_s", "MB per server CPU s", 0)
-COLUMNS = (MB_S, MB_CPU_S, Column("mb_all_cpu_s", "with the database's CPU", 0), Column("ms", "ms/file", 0))
+COLUMNS = (MB_S, MB_CPU_S, Column("mb_all_cpu_s", "with the database's CPU", 0), Column("ms", "ms/file", 0),
+           Column("grown_mb", "MB of server memory more, at most", 0))  # fmt: skip
 NGINX, PIECES, WHOLE = "nginx PUT to disk (floor)", "LeFleet, tus in 4 MiB pieces", "LeFleet, tus in one piece"
 LONG_NGINX = "nginx PUT to disk (floor), longer episode"
 LONG = "LeFleet, tus in 32 MiB pieces (the courier's), longer episode"
@@ -82,6 +83,8 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
         (
             "LeFleet hashes every byte, opens and checks the HDF5 file, syncs it and its folder to disk, commits to "
             "PostgreSQL and answers with a receipt; nginx writes into the page cache. Clients share the cores.",
+            "Memory is the resident one of all the server's processes at its peak, looked at every 50 ms, above what "
+            "it was when the turn began.",
             *missing,
         ),
     )
@@ -99,7 +102,7 @@ def turn(server: UploadServer, piece_bytes: int, file: EpisodeFile, files_each: 
             [another(file, Path(scratch), robot_of(n)) for _ in range(files_each)] for n in range(len(server.tokens))
         ]
         os.sync()  # what others wrote is not this turn's to flush
-        with clients(server, piece_bytes, shares) as processes:
+        with clients(server, piece_bytes, shares) as processes, memory_growth(server.web_pid) as growth:
             web_s, database_s = spent_s(server)
             answers = upload(processes)
             web_after_s, database_after_s = spent_s(server)
@@ -111,6 +114,7 @@ def turn(server: UploadServer, piece_bytes: int, file: EpisodeFile, files_each: 
         "mb_cpu_s": megabytes / web_s,
         "mb_all_cpu_s": megabytes / (web_s + database_s),
         "ms": sum(a["ended_s"] - a["begun_s"] for a in answers) / len(answers) / files_each * 1e3,
+        "grown_mb": growth.megabytes,
     }
 
 

@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,51 @@ def _own_and_reaped_s(process: psutil.Process) -> float:
 def _cpu_clock(pid: int) -> int:
     """What clock_getcpuclockid(3) returns on Linux: all threads, in nanoseconds (/proc counts in 10 ms)."""
     return (~pid << 3) | 2
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and its living descendants; what they share counts for each."""
+    root = psutil.Process(pid)
+    return sum(map(_resident_bytes, (root, *root.children(recursive=True))))
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+@dataclass(slots=True)
+class Growth:
+    """How far the resident memory of a tree of processes was above its beginning, at most."""
+
+    begin_bytes: int
+    peak_bytes: int
+
+    @property
+    def megabytes(self) -> float:
+        return (self.peak_bytes - self.begin_bytes) / 1e6
+
+
+@contextmanager
+def memory_growth(pid: int, every_s: float = 0.05) -> Iterator[Growth]:
+    """Looks at the tree so often while the block lasts."""
+    begin_bytes = resident_bytes(pid)
+    growth, ended = Growth(begin_bytes, begin_bytes), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(every_s):
+            growth.peak_bytes = max(growth.peak_bytes, resident_bytes(pid))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield growth
+    finally:
+        ended.set()
+        thread.join()
+        growth.peak_bytes = max(growth.peak_bytes, resident_bytes(pid))
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float, every_s: float = 0.02) -> None:

@@ -192,13 +192,13 @@ def put() -> Callable:
 
 
 class Disk:
-    """A file system of 8 MB in memory, which can be filled up, set read-only, taken away and brought back."""
+    """A file system in memory, which can be filled up, set read-only, taken away and brought back."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, size_mb: int) -> None:
         self.place, self._away = place, place.with_name("away")
         self._away.mkdir()
         place.mkdir()
-        self._mount("-t", "tmpfs", "-o", "size=8m", "none", place)
+        self._mount("-t", "tmpfs", "-o", f"size={size_mb}m", "none", place)
 
     def fill(self) -> None:
         with (self.place / "filler").open("wb", buffering=0) as file:
@@ -239,13 +239,13 @@ class Disk:
 
 @pytest.fixture
 def make_disk() -> Iterator[Callable]:
-    """`make_disk(place)` mounts one there."""
+    """`make_disk(place, size_mb)` mounts one there."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     disks: list[Disk] = []
 
-    def make(place: Path) -> Disk:
-        disks.append(Disk(place))
+    def make(place: Path, size_mb: int = 8) -> Disk:
+        disks.append(Disk(place, size_mb))
         return disks[-1]
 
     yield make

@@ -49,19 +49,19 @@ class Server:
         )
         with self._log.open("ab") as log:
             command = [sys.executable, "-c", program, str(self.config)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self._wait_until(self._ready, 60)
 
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
 
     def run(self, *arguments: str) -> dict:
         command = [sys.executable, "-m", "lefleet_server", *arguments, "--config", str(self.config), "--json"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     def _ready(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
+        assert self.process.poll() is None, self._log.read_text()
         try:
             return httpx.get(f"{self.base}/readyz").status_code == 200
         except httpx.TransportError:

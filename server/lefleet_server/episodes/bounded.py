@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lefleet_server
-from lefleet_server.episodes.limits import MOST_CPU_S
+from lefleet_server.episodes.limits import DISK_FULL, MOST_CPU_S
+from lefleet_server.problems import NoSpace
 
 _CRASHES = {
     signal.SIGSEGV,
@@ -52,12 +53,12 @@ class Fresh:
     module: str
 
     async def ask(self, *arguments: str | Path, timeout_s: float) -> bytes:
-        """What the program prints. Raises FileFaultError or EndedEarlyError."""
+        """What the program prints. Raises FileFaultError or EndedEarlyError; NoSpace where it writes."""
         return await ask(self.module, *arguments, timeout_s=timeout_s)
 
 
 async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
-    """What `python -m module arguments` prints. Raises FileFaultError or EndedEarlyError."""
+    """What `python -m module arguments` prints. Raises FileFaultError or EndedEarlyError; NoSpace where it writes."""
     process = await start(module, *map(str, arguments))
     try:
         return await asyncio.wait_for(_output(process), timeout_s)
@@ -95,6 +96,8 @@ def require_good_end(status: int) -> None:
         raise TooSlowError(f"takes more than {MOST_CPU_S} s of a processor's time")
     if -status in _CRASHES:
         raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
+    if status == DISK_FULL:
+        raise NoSpace("the server's disk is full; free some of it, then try again", headers={"Retry-After": "30"})
     if status:
         raise EndedEarlyError(f"the reading of the file ended early ({status})")
 

@@ -1,6 +1,7 @@
 """What a process that reads files of strangers gives up first: memory, time, writing, network, programs."""
 
 import ctypes
+import errno
 import platform
 import resource
 import struct
@@ -10,6 +11,9 @@ MOST_CPU_S = 600
 """A net under the caller's own limit of wall time."""
 _MEMORY_BYTES = 4 << 30
 """Beside the file itself, which may be mapped whole."""
+
+DISK_FULL = 75
+"""Exit status of such a process that had no space to write (sysexits' EX_TEMPFAIL): no fault of its file."""
 
 # Linux numbers: (AUDIT_ARCH, socket, connect, execve, execveat, ptrace).
 _DENIED = {
@@ -23,6 +27,10 @@ _ALLOW, _ERRNO_EPERM = 0x7FFF0000, 0x00050001
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def confine(file: Path, written_bytes: int = 0) -> None:

@@ -7,12 +7,13 @@ export may have, and reach no network and start no program. Only the library of 
 import errno
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from lefleet_server.episodes.attributes import FileError
-from lefleet_server.episodes.limits import confine
+from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full
 from lefleet_server.exports import Format, most_bytes
 from lefleet_server.exports.recorded import Recorded
 
@@ -29,10 +30,14 @@ def _main(kind: str, path: Path, output: Path) -> int:
     except FileError as error:
         found = {"error": str(error)}
     except OSError as error:
+        if is_disk_full(error):
+            return DISK_FULL
         found = {"error": f"cannot be made: {error}"[:500]}
         if error.errno == errno.EFBIG:
             found = {"error": f"File too large: of a file like this at most {most} bytes are made; take its HDF5 file"}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
+        if os.strerror(errno.ENOSPC) in str(error):  # Rerun's errors have words and no number
+            return DISK_FULL
         found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
     json.dump(found, sys.stdout)
     return 0

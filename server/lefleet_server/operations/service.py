@@ -46,6 +46,7 @@ async def render_metrics(services: Services) -> bytes:
 async def _database(services: Services) -> str:
     try:
         await schema.require_current(services.db.engine, or_newer=True)
+        await services.db.require_space()
     except (schema.SchemaError, SQLAlchemyError, OSError) as error:
         log.warning("not ready", database=str(error)[:300])
         return str(error) if isinstance(error, schema.SchemaError) else why_not(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lefleet_server.episodes import reader
 from lefleet_server.episodes.attributes import FileError
-from lefleet_server.episodes.limits import confine
+from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full
 from lefleet_server.previews import KINDS, MOST_BYTES, encoder
 
 
@@ -21,6 +21,8 @@ def _main(path: Path, camera: str, outputs: list[str]) -> int:
     except FileError as error:
         found = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
+        if is_disk_full(error):
+            return DISK_FULL
         found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
     json.dump(found, sys.stdout)
     return 0
