@@ -70,6 +70,8 @@ async def test_an_empty_fleet_says_how_to_enrol_a_robot(serve, look):
     assert not await viewer.page.is_visible(".lf-empty")
     await viewer.open("/episodes")
     assert "No episodes yet" in await viewer.page.inner_text(".lf-empty")
+    await viewer.open("/compare")
+    assert "Nothing to compare yet" in await viewer.page.inner_text(".lf-empty")
 
 
 async def test_a_theme_is_kept(fleet, look):

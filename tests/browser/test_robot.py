@@ -36,6 +36,7 @@ async def test_it_shows_joints_motors_and_pictures_live(fleet, look):
     assert "30.0°" in await page.inner_text("[data-joint=elbow_flex]")
     assert "60.0 %" in await page.inner_text(".lf-joint[data-joint=gripper]")
     assert "44 °C" in await page.inner_text("tr[data-joint=elbow_flex]")
+    assert await page.inner_text("dt:text-is('Hardware') + dd") == "test", "as it said when it enrolled"
     assert await page.get_attribute("tr[data-joint=gripper] td:nth-child(2)", "data-tone") == "warn"
     await page.wait_for_selector("lf-camera[name=front][data-state=live]")
     tell(fleet, joints=JOINTS | {"values": [10.0, -20.0, 33.5, 40.0, -50.0, 60.0]})

@@ -1,5 +1,8 @@
 """Quality flags as the analysis finds them in real episode files: each with its defect, and without it."""
 
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +103,26 @@ def dark(ticks: int, brightness: int = 2) -> Callable[[h5py.File], None]:
         film(file, "front", [picture(tick, brightness if tick < ticks else 120) for tick in range(TICKS)])
 
     return spoil
+
+
+def test_a_picture_that_claims_too_many_pixels_takes_no_memory(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8)
+    jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+    at = jpeg.index(b"\xff\xc0") + 5  # of height and width in the frame's head
+    (tmp_path / "huge.jpg").write_bytes(jpeg[:at] + struct.pack(">HH", 9000, 9000) + jpeg[at + 4 :])
+    program = """
+import pathlib, resource, sys
+from lefleet_server.analysis import pictures
+data = pathlib.Path(sys.argv[1]).read_bytes()
+before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    pictures._decode(data)
+except ValueError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "huge.jpg")]
+    took_kib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert took_kib < 40 << 10, "decoded it takes 120 MB"
 
 
 def test_a_good_episode_has_no_flag(flags_of):

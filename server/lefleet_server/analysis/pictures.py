@@ -12,6 +12,7 @@ from lefleet_server.episodes.attributes import FileError
 from lefleet_server.episodes.reader import Camera
 
 _MOST_PIXELS = 4096 * 4096
+"""A picture whose head says more is not decoded: a few kilobytes may claim gigabytes."""
 
 
 def go_over(path: Path, name: str, camera: Camera, ticks_ns: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def decoded(path: Path, name: str, camera: Camera) -> Iterator[tuple[int, Any]]:
         try:
             yield tick, _decode(data)
         except (av.FFmpegError, ValueError) as error:
-            raise FileError(f"observations/images/{name}", f"row {tick} cannot be decoded: {error}"[:300]) from error
+            why = f"row {tick} cannot be decoded, or has more than {_MOST_PIXELS} pixels: {error}"[:300]
+            raise FileError(f"observations/images/{name}", why) from error
 
 
 def _pictures(path: Path, camera: Camera) -> Iterator[tuple[int, bytes]]:
@@ -63,11 +65,10 @@ def _longest_frozen_s(ticks_ns: npt.NDArray[np.int64], shown: list[int]) -> floa
 def _decode(data: bytes) -> Any:
     context: Any = av.CodecContext.create("mjpeg", "r")
     context.thread_count = 1
+    context.options = {"max_pixels": str(_MOST_PIXELS)}
     frames = context.decode(av.Packet(data)) + context.decode(None)
     if len(frames) != 1:
         raise ValueError(f"holds {len(frames)} pictures")
-    if frames[0].width * frames[0].height > _MOST_PIXELS:
-        raise ValueError(f"has {frames[0].width} x {frames[0].height} pixels")
     return frames[0]
 
 

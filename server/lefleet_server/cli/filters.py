@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from lefleet_server.analysis import FlagName, Quality
-from lefleet_server.cli.options import SinceOption, UntilOption, complete_robots, moment
+from lefleet_server.cli.options import SinceOption, UntilOption, complete_robots, complete_sets, moment
 
 
 class Outcome(StrEnum):
@@ -43,7 +43,10 @@ def filters(
     labelled: Annotated[
         bool | None, typer.Option("--labelled/--unlabelled", help="Only those a person judged, or only the others.")
     ] = None,
-    in_set: Annotated[str | None, typer.Option(help="Only those of this set; `lefleet sets list` names them.")] = None,
+    in_set: Annotated[
+        str | None,
+        typer.Option(help="Only those of this set; `lefleet sets list` names them.", autocompletion=complete_sets),
+    ] = None,
 ) -> dict[str, Any]:
     """What restricts, as the API's parameters."""
     found = {

@@ -129,10 +129,18 @@ def examples(*lines: str) -> str:
 
 
 def complete_robots(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Robots' names from the server; none, and no word, when it does not answer soon."""
+    return _names("/robots", "id", ctx, incomplete)
+
+
+def complete_sets(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _names("/sets", "name", ctx, incomplete)
+
+
+def _names(path: str, field: str, ctx: typer.Context, incomplete: str) -> list[str]:
+    """From the server; none, and no word, when it does not answer soon."""
     try:
         with connect(ctx.params.get("profile"), _COMPLETION_S) as api:
-            return [each["id"] for each in api.get("/robots")["items"] if each["id"].startswith(incomplete)]
+            return [each[field] for each in api.get(path)["items"] if each[field].startswith(incomplete)]
     except Failure:
         return []
 

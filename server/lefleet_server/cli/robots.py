@@ -211,8 +211,9 @@ def clear(
 def _told(api: Api, names: Sequence[str], goal: str, wait_s: float, as_json: bool, failed: int) -> None:
     """Waits until the robots themselves say so: what was asked for is not yet what an arm does."""
     until, found = time.monotonic() + wait_s, dict[str, Item]()
-    while names:
-        found = {robot["id"]: robot for robot in api.get("/robots")["items"] if robot["id"] in set(names)}
+    wanted = set(names)
+    while wanted:
+        found = {robot["id"]: robot for robot in api.get("/robots")["items"] if robot["id"] in wanted}
         # One that is offline cannot say anything, however long one waits.
         open_ = [robot for robot in found.values() if robot["estop"]["state"] != goal and robot["online"]]
         if not open_ or time.monotonic() >= until:

@@ -11,12 +11,21 @@ from lefleet_server.cli.client import PAGE
 from lefleet_server.cli.episodes import Ids
 from lefleet_server.cli.files import save_pieces
 from lefleet_server.cli.filters import filtered
-from lefleet_server.cli.options import JsonOption, ProfileOption, YesOption, confirm, connect, episode_ids, examples
+from lefleet_server.cli.options import (
+    JsonOption,
+    ProfileOption,
+    YesOption,
+    complete_sets,
+    confirm,
+    connect,
+    episode_ids,
+    examples,
+)
 from lefleet_server.cli.output import Column, Item, answer, local, show, show_items
 
 app = typer.Typer(no_args_is_help=True, help="Sets of episodes; an episode may be in many.")
 
-Name = Annotated[str, typer.Argument(metavar="SET")]
+Name = Annotated[str, typer.Argument(metavar="SET", autocompletion=complete_sets)]
 
 
 @app.command("list", epilog=examples("lefleet sets list"))

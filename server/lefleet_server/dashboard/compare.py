@@ -64,6 +64,11 @@ class Compare:
         ui.navigate.history.replace(self._address())
 
     def _build(self, found: Comparison) -> None:
+        if not found.groups and not self._filters.is_set:
+            text = "Policies stand here side by side once robots have finished and uploaded episodes."
+            with empty("episodes", "Nothing to compare yet", text), link("/", "lf-button"):
+                Text("Look at the robots", tag="span")
+            return
         if not found.groups:
             text = "Nothing matches these filters. Widen the time, or take a filter away."
             with empty("episodes", "Nothing to compare", text), link(PATH, "lf-button"):

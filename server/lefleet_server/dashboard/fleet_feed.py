@@ -134,6 +134,7 @@ class FleetFeed:
                 RobotStatus.state,
                 RobotStop,
                 RobotVerdict,
+                Robot.hw,
             )
             .add_columns(func.now())
             .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
@@ -168,6 +169,7 @@ class FleetFeed:
         state: str | None,
         word: RobotStop | None,
         verdict: RobotVerdict | None,
+        hw: str,
         now: datetime,
     ) -> RobotState:
         said = self._said.get(robot_id)
@@ -178,6 +180,7 @@ class FleetFeed:
         return RobotState(
             id=robot_id,
             site=site,
+            hw=hw,
             state="retired" if retired else state if online and state else "offline",
             online=online,
             seen_at=received_at,

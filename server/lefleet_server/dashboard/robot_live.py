@@ -111,6 +111,11 @@ class Joints:
                 return text, box(tag="i")
 
 
+_NUMBERS = (
+    "Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Hardware", "Host up for", "Site",
+)  # fmt: skip
+
+
 class Numbers:
     """Rate, lateness, spool, disk, policy and versions."""
 
@@ -118,8 +123,7 @@ class Numbers:
         with box("lf-card lf-panel", tag="section"):
             Text("Now", tag="h2")
             with box("lf-provenance", tag="dl"):
-                names = ("Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Host up for", "Site")
-                self._values = {name: self._value(name) for name in names}
+                self._values = {name: self._value(name) for name in _NUMBERS}
             with box("lf-bars lf-robot-bars"):
                 self._spool, self._spool_text = self._bar("Spool")
                 self._disk, self._disk_text = self._bar("Disk")
@@ -133,6 +137,7 @@ class Numbers:
         self._show("Lateness p99", f"{number(robot.lateness_ms)} ms", "warn" if late else "")
         self._show("To upload", DASH if robot.waiting is None else f"{robot.waiting} episodes")
         self._show("Agent", said.get("agent_version") or DASH)
+        self._show("Hardware", robot.hw or DASH)
         up_s = said.get("uptime_s") if robot.online else None
         self._show("Host up for", DASH if up_s is None else lasting(up_s))
         self._show("Site", robot.site or DASH)

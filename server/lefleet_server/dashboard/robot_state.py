@@ -57,6 +57,8 @@ class RobotState:
     """What people ordered last about its rest, from afar; None when nobody ever did."""
     task_order: TaskOut | None = None
     reboot: RebootOut | None = None
+    hw: str = ""
+    """What it runs on, as it said when it enrolled."""
 
     @property
     def retired(self) -> bool:

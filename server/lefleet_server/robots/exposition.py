@@ -79,7 +79,7 @@ async def render(session: AsyncSession, robot_id: str, offline_after_s: float, n
     if view.status is None or not view.online:
         since = view.status.received_at.isoformat() if view.status else "its enrolment"
         raise Unavailable(f"robot {robot_id} is silent since {since}")
-    metrics = await session.scalar(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))
+    metrics = (await session.scalars(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))).one()
     age_s = max(0.0, now_wall_s - view.status.received_at.timestamp())
     return (
         "# HELP lefleet_robot_heartbeat_age_seconds Seconds since the server heard from the robot.\n"

@@ -50,8 +50,8 @@ class RobotStatus(Base):
     episode_id: Mapped[str | None]
     heartbeat: Mapped[dict[str, Any]]
     """The heartbeat as sent (see robots.schemas.Heartbeat), without its metrics."""
-    metrics: Mapped[str]
-    """The robot's metrics in Prometheus' text format, as sent."""
+    metrics: Mapped[str] = mapped_column(deferred=True, deferred_raiseload=True)
+    """The robot's metrics in Prometheus' text format, as sent: most of the row, so whoever needs them asks by name."""
 
 
 class RobotCamera(Base):

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
 
 from lefleet_server.audit.service import audit
 from lefleet_server.db import is_near, utc_now
@@ -189,7 +188,7 @@ async def count(session: AsyncSession, offline_after_s: float) -> dict[tuple[str
 
 def is_online(received_at: datetime | None, now: datetime, offline_after_s: float) -> bool:
     """Whether the last heartbeat is younger than three intervals, and not of a time to come: a clock was ahead then."""
-    return received_at is not None and abs((now - received_at).total_seconds()) < offline_after_s
+    return received_at is not None and abs((now - received_at).total_seconds()) <= offline_after_s
 
 
 async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | None = None) -> list[RobotView]:
@@ -206,8 +205,6 @@ async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | 
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
         .order_by(Robot.id)
-        # Most of the row, and nobody's but Prometheus': see exposition.
-        .options(defer(RobotStatus.metrics, raiseload=True))
     )
     if robot_id is not None:
         query = query.where(Robot.id == robot_id)

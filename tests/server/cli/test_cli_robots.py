@@ -162,6 +162,16 @@ async def test_tab_completes_robots_and_says_nothing_without_a_server(
     assert (done.out.strip(), done.err) == ("_files" if shell == "zsh" else "", "")
 
 
+@pytest.mark.parametrize(("line", "word"), [("lefleet sets show cu", 3), ("lefleet episodes list --in-set cu", 4)])
+async def test_tab_completes_sets(robot, with_token, line, word):
+    somebody = await with_token()
+    for name in ("cubes", "mugs"):
+        await somebody.ok("sets", "create", name)
+    somebody.environment |= {"_LEFLEET_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word)}
+    done = await somebody()
+    assert "cubes" in done.out and "mugs" not in done.out
+
+
 async def test_robots_are_rested_resumed_and_given_a_task(robot, enrol, with_token):
     second, script = await enrol("robot-2"), await with_token()
     await robot.heartbeat(task="stack")
