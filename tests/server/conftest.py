@@ -1,5 +1,6 @@
 """The API on a database of its own, with people, robots and episode files."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -62,7 +63,13 @@ def age(store: str, request: pytest.FixtureRequest) -> Callable[[Path], None]:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+async def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
+    """Without what it sweeps up each hour and at its start: a test would meet it or not, as it happens."""
+
+    async def never(_: Services) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("lefleet_server.app._sweep", never)
     app = create_app(settings, dashboard=False)
     async with app.router.lifespan_context(app):
         yield app

@@ -1,7 +1,7 @@
 """Heartbeats of many robots in one statement: each is answered once committed, and a commit costs the same for all.
 
-One statement at a time, and from the start of one to the start of the next at least GAP_S: what comes meanwhile waits.
-The first heartbeat after a pause is stored without delay.
+One statement at a time, and after one that stored several the next begins GAP_S later at the earliest: what comes
+meanwhile waits. Heartbeats that come one by one are stored without delay.
 """
 
 import asyncio
@@ -88,8 +88,8 @@ class Beats:
         try:
             while self._waiting:
                 await asyncio.sleep(self._next_s - clock_s())
-                self._next_s = clock_s() + GAP_S
                 some = {name: self._waiting.pop(name) for name in list(islice(self._waiting, MOST_AT_ONCE))}
+                self._next_s = clock_s() + (GAP_S if len(some) > 1 else 0)
                 await self._store_some(some)
         finally:
             # Here and at once, not when the task is seen to be done: what comes in between would wait for nobody.
