@@ -6,6 +6,7 @@ VENV ?= .venv
 TESTS ?= 2
 override VENV := $(abspath $(VENV))
 BIN := $(VENV)/bin
+AZURITE := tests/azurite/node_modules/.package-lock.json
 PYTHON ?= $(shell for python in python3 python3.13 python3.12; do \
 	$$python -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && exit; done; echo python3)
@@ -66,9 +67,13 @@ provision: environment inventory ## Your fleet: make every host what its roles s
 drift: environment inventory ## Your fleet: where hosts differ from their roles, as a table, metrics and JSON=.cache/drift.json
 	@export LEFLEET_REPORT_JSON="$(abspath $(JSON))" && $(PLAY) --check drift.yml
 
-test: lint ## Everything that needs no root and no Docker: linters, types, roles, pytest
+test: lint $(AZURITE) ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
 	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile --durations 20
+
+# Without it the tests of Azure are skipped, and say so.
+$(AZURITE): tests/azurite/package-lock.json | environment
+	-@$(IN) npm ci --prefix tests/azurite --ignore-scripts --no-audit --no-fund --loglevel error && touch $@
 
 test-fleet: environment ## The roles on simulated Jetsons, over SSH: needs root and Docker, takes an hour (ARGS="-k swap")
 	@$(PYTHON) ansible/demo/packages.py fleet

@@ -173,18 +173,45 @@ def proxies() -> object:
 
 
 @pytest.fixture(scope="session")
-def s3_module() -> object:
-    """tests/s3.py: the real S3 server, and the proxy before it."""
-    return beside("s3")
+def standby_module() -> Any:
+    """tests/standby.py: a streaming replica of PostgreSQL."""
+    return beside("standby")
 
 
 @pytest.fixture(scope="session")
-def s3(s3_module, tmp_path_factory) -> Iterator:
+def prometheus(proxies: Any) -> Any:
+    """tests/prometheus.py: a real Prometheus with rules of a test's."""
+    if proxies.find("prometheus") is None:
+        pytest.skip("prometheus is missing; install it with `python3 ansible/demo/packages.py test`")
+    return beside("prometheus")
+
+
+@pytest.fixture(scope="session")
+def object_stores() -> Any:
+    """tests/object_stores.py: real object stores, and the proxy before them."""
+    return beside("object_stores")
+
+
+@pytest.fixture(scope="session")
+def s3(object_stores, tmp_path_factory) -> Iterator:
     """A running S3 server; `s3.settings(prefix)` is what a server needs to use it."""
-    server = s3_module.S3Server(tmp_path_factory.mktemp("s3"), free_port())
-    server.start()
-    yield server
-    server.kill()
+    yield from running(object_stores.S3Server(tmp_path_factory.mktemp("s3"), free_port()))
+
+
+@pytest.fixture(scope="session")
+def azure(object_stores, tmp_path_factory) -> Iterator:
+    """The same for Azure."""
+    if missing := object_stores.AzureServer.missing():
+        pytest.skip(missing)
+    yield from running(object_stores.AzureServer(tmp_path_factory.mktemp("azure"), free_port()))
+
+
+def running(server: Any) -> Iterator[Any]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

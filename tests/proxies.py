@@ -44,12 +44,33 @@ def running(name: str, folder: Path, api_port: int, blobs: Path, *, sends: bool 
 
     `sends`: whether it tells the server that it can send files.
     """
-    program, port = find(name), free_port()
-    assert program, f"{name} is missing; install it with `python3 ansible/demo/packages.py test`"
+    port = free_port()
     folder.mkdir()
     arguments, environment = CONFIGURE[name](folder, port, api_port, blobs)
     if not sends:
         adapted(folder / SHIPPED[name], folder / SHIPPED[name], {OFFER: "X-Sends-No-Files"})
+    with _started(name, folder, port, arguments, environment) as pid:
+        yield f"http://127.0.0.1:{port}", pid
+
+
+@contextmanager
+def balancing(folder: Path, port: int, api_ports: list[int]) -> Iterator[str]:
+    """docker/balancer before the two servers at `api_ports`, without TLS, until the block ends: its address."""
+    folder.mkdir()
+    first, second = api_ports
+    hosts = {"10.0.0.11:8000": f"127.0.0.1:{first}", "10.0.0.12:8000": f"127.0.0.1:{second}"}
+    url = f"http://127.0.0.1:{port}"
+    changes = hosts | {"fleet.example.org": url, "admin 127.0.0.1:2019": "admin off"}
+    adapted(DOCKER / "balancer" / "Caddyfile", folder / "Caddyfile", changes)
+    with _started("caddy", folder, port, *_run_caddy(folder)):
+        yield url
+
+
+@contextmanager
+def _started(name: str, folder: Path, port: int, arguments: list[str], environment: dict[str, str]) -> Iterator[int]:
+    """The proxy's process, once it listens."""
+    program = find(name)
+    assert program, f"{name} is missing; install it with `python3 ansible/demo/packages.py test`"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, *arguments], env=os.environ | environment, stdout=log, stderr=log)
     try:
@@ -58,7 +79,7 @@ def running(name: str, folder: Path, api_port: int, blobs: Path, *, sends: bool 
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, f"{name} does not listen"
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}", process.pid
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -84,8 +105,13 @@ def caddy(folder: Path, port: int, api_port: int, blobs: Path) -> tuple[list[str
     )
     sites = {name: f"http://127.0.0.1:{free_port()}" for name in ("REGISTRY_SITES", "PUSH_SITES")}
     environment = {"TLS": "off", "SITES": f"http://127.0.0.1:{port}", "HTTP_PORT": str(free_port())} | sites
+    arguments, homes = _run_caddy(folder)
+    return arguments, environment | homes
+
+
+def _run_caddy(folder: Path) -> tuple[list[str], dict[str, str]]:
     homes = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-    return ["run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"], environment | homes
+    return ["run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"], homes
 
 
 def nginx(folder: Path, port: int, api_port: int, blobs: Path) -> tuple[list[str], dict[str, str]]:

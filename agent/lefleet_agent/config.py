@@ -189,6 +189,11 @@ class AgentSettings(BaseSettings):
         False,
         description="Whether the host reboots when `run/reboot` appears, as Ansible's role `agent` has it do",
     )
+    drift_file: Path | None = Field(
+        None,
+        description="File in which `make drift` says from which roles this host differed, as Ansible's role `agent` "
+        "mounts it; empty: the robot tells nothing of that",
+    )
     leader: So101Leader | None = None
     reset: Literal["none", "pose", "leader"] = Field(
         "none",

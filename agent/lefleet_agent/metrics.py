@@ -5,7 +5,7 @@ both into one exposition. Each owns an explicit registry.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -16,7 +16,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from lefleet_agent.host import Comparison
 from lefleet_agent.recording.sink import RobotState
 
 LATENESS_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -186,6 +189,36 @@ class CourierMetrics:
 
     def exposition(self) -> str:
         return exposition(self._registry)
+
+
+class HostMetrics(Collector):
+    """Read when they are asked for: zones and roles come and go."""
+
+    def __init__(self, temperatures: Callable[[], Mapping[str, float]], drift: Callable[[], Comparison | None]) -> None:
+        self._temperatures = temperatures
+        self._drift = drift
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        heat = GaugeMetricFamily(
+            "lefleet_temperature_celsius", "Temperature of a thermal zone of the robot's computer", labels=["zone"]
+        )
+        for zone, celsius in self._temperatures().items():
+            heat.add_metric([zone], celsius)
+        yield heat
+        known = self._drift()
+        if known is None:
+            return
+        drift = GaugeMetricFamily(
+            "lefleet_drift", "Whether the host differed from what the role says, when it was last compared",
+            labels=["role"],
+        )  # fmt: skip
+        for role, differs in known.differs.items():
+            drift.add_metric([role], differs)
+        yield drift
+        yield GaugeMetricFamily(
+            "lefleet_drift_checked_timestamp_seconds", "When the host was last compared with its roles",
+            value=known.checked_unix_s,
+        )  # fmt: skip
 
 
 def exposition(registry: CollectorRegistry) -> str:

@@ -138,6 +138,20 @@ class Spool:
             log.warning("episode waits again", episode_id=episode.episode_id, bytes=episode.bytes, reason=reason)
         return again
 
+    def refused(self) -> list[SpooledEpisode]:
+        """What the server will not take and is still on the disk, newest first."""
+        return self._episodes("WHERE state = 'refused' ORDER BY rowid DESC")
+
+    def retry_refused(self) -> list[SpooledEpisode]:
+        """Refused ones wait again, as after the server's mend; returns them."""
+        return [episode for episode in self.refused() if self._wait_again(episode)]
+
+    def _wait_again(self, refused: SpooledEpisode) -> bool:
+        return self._change(
+            "UPDATE episodes SET state = 'waiting', changed_wall_ns = ? WHERE episode_id = ? AND state = 'refused'",
+            (time.time_ns(), refused.episode_id),
+        ) == 1  # fmt: skip
+
     def write_off(self, episode_id: str) -> bool:
         """Note as lost a waiting episode whose file somebody deleted; whether it waits no longer."""
         episode = self.get(episode_id)

@@ -36,9 +36,10 @@ from lefleet_agent.courier.uploads import Uploader
 from lefleet_agent.courier.wishes import Levers, Wishes
 from lefleet_agent.credential import Credential
 from lefleet_agent.episode import RobotInfo
+from lefleet_agent.host import Drift, temperatures
 from lefleet_agent.liveness import Pulse
 from lefleet_agent.logs import configure
-from lefleet_agent.metrics import CourierMetrics
+from lefleet_agent.metrics import CourierMetrics, HostMetrics
 from lefleet_agent.obeyed import Obeyed
 from lefleet_agent.occupied import CONTROL, arm_held
 from lefleet_agent.recording.arm_health import HealthTeller
@@ -142,9 +143,11 @@ def _close(handle: RecorderHandle, stop: threading.Event) -> None:
 
 
 def build_courier(settings: AgentSettings, credential: Credential, stop: threading.Event) -> Courier:
-    metrics, pulse = CourierMetrics(CollectorRegistry()), Pulse()
+    registry, drift = CollectorRegistry(), Drift(settings.drift_file)
+    registry.register(HostMetrics(temperatures, drift.read))
+    metrics, pulse = CourierMetrics(registry), Pulse()
     tokens = Tokens(credential.token, credential.previous)
-    api, report = build_api(settings, tokens), build_report(settings)
+    api, report = build_api(settings, tokens), build_report(settings, drift)
     folder = settings.state_dir / "spool"
     spool = Spool(folder, Reserve(folder / "reserve"))
 
@@ -213,9 +216,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def build_report(settings: AgentSettings) -> Report:
-    budget_bytes = settings.recording.spool_budget_bytes
-    return Report(settings.state_dir, build_spool(settings), budget_bytes, settings.host_reboots)
+def build_report(settings: AgentSettings, drift: Drift | None = None) -> Report:
+    """`drift`: where somebody reads it already, so that the log has its trouble once."""
+    spool, budget_bytes = build_spool(settings), settings.recording.spool_budget_bytes
+    drift = drift or Drift(settings.drift_file)
+    return Report(settings.state_dir, spool, budget_bytes, settings.host_reboots, drift)
 
 
 def build_spool(settings: AgentSettings) -> Spool:

@@ -49,6 +49,9 @@ BROWSER = Need(
 )
 WEB_SERVER = Need(("nginx-light",), "it sends files, and uploads are compared with it", lambda: finds("nginx"), False)
 PROXY = Need(("caddy",), "it stands before the server and sends files", lambda: finds("caddy"), False)
+ALERTING = Need(
+    ("prometheus",), "its alerts are shown, and its promtool tries the rules", lambda: finds("prometheus"), False
+)
 CLOCK = Need(
     ("libfaketime",),
     "the server's clock jumps by it",
@@ -59,7 +62,7 @@ ENGINE = Need(("docker.io",), "the simulated hosts are its containers", lambda: 
 BOOTSTRAP = Need(("debootstrap",), "the simulated hosts are built with it", lambda: finds("debootstrap"), True)
 NEEDS = {
     "demo": (RENDERING,),
-    "test": (RENDERING, BROWSER, WEB_SERVER, PROXY, CLOCK),
+    "test": (RENDERING, BROWSER, WEB_SERVER, PROXY, ALERTING, CLOCK),
     "bench": (RENDERING, WEB_SERVER, PROXY),
     "fleet": (ENGINE, BOOTSTRAP),
 }

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,14 +125,15 @@ def enrol_code(
 def robots(config: ConfigOption, as_json: JsonOption = False) -> None:
     """List the robots: how each is, and what it said last."""
     from lefleet_server.robots import service
-    from lefleet_server.robots.schemas import RobotList, RobotOut
+    from lefleet_server.robots.fleet import Fleet
+    from lefleet_server.robots.schemas import RobotList
 
     settings = settings_of(config)
 
     async def work(db: "Database") -> RobotList:
         async with db.session() as session:
-            views = await service.list_robots(session, settings.offline_after_s)
-        return RobotList(items=[RobotOut.of(view) for view in views])
+            page = await service.robot_page(session, settings.offline_after_s)
+            return RobotList.of(page, await Fleet(settings.offline_after_s).read(session))
 
     found = with_database(settings, work)
     lines = (f"{robot.id}  {robot.state}  {robot.last_seen_at or 'never seen'}" for robot in found.items)
@@ -202,18 +204,27 @@ def users_add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a person, or change the role and password of one; does nothing when they are so already."""
+    """Add a person, or change the role and password of one; does nothing when they are so already.
+
+    Another password ends their log-ins, unused log-in links and tokens.
+    """
     from lefleet_server.accounts import service
 
     check(Username, "USERNAME", username)
     password = _password(password_file)
 
-    async def work(db: "Database") -> bool:
+    async def work(db: "Database") -> service.Ended | None:
         async with db.transaction() as session:
             return await service.put_user(session, username, role, password, _CONSOLE)
 
-    changed = with_database(settings_of(config), work)
-    show(as_json, {"username": username, "role": role.value, "changed": changed}, f"{username} is {role.value}")
+    ended = with_database(settings_of(config), work)
+    counts = asdict(ended or service.Ended())
+    text = f"{username} is {role.value}"
+    if any(counts.values()):
+        closed = "{sessions} log-ins, {links} log-in links and {tokens} tokens".format(**counts)
+        text += f"; with the old password ended {closed}"
+    value = {"username": username, "role": role.value, "changed": ended is not None, "ended": counts}
+    show(as_json, value, text)
 
 
 users.command("bind")(identities.bind)

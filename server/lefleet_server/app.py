@@ -16,6 +16,7 @@ from lefleet_server.accounts import oidc_routes as oidc
 from lefleet_server.accounts import people_routes as people
 from lefleet_server.accounts import routes as accounts
 from lefleet_server.accounts.provider import Provider
+from lefleet_server.alerts import Alerts
 from lefleet_server.audit import routes as audit
 from lefleet_server.comparison import routes as comparison
 from lefleet_server.config import Settings
@@ -26,6 +27,7 @@ from lefleet_server.episodes import ingest, stores, uploads
 from lefleet_server.episodes import routes as episodes
 from lefleet_server.episodes import usage_routes as storage
 from lefleet_server.episodes.readers import Readers
+from lefleet_server.episodes.reception import Reception
 from lefleet_server.episodes.validation import READER
 from lefleet_server.exports import routes as exports
 from lefleet_server.exports.exporter import Exporter
@@ -35,18 +37,19 @@ from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed
 from lefleet_server.operations import routes as operations
 from lefleet_server.previews import routes as previews
-from lefleet_server.problems import Unavailable
 from lefleet_server.retention import routes as retention
 from lefleet_server.robots import notes_routes as notes
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.beats import Beats
 from lefleet_server.robots.exposition import Checked
+from lefleet_server.robots.fleet import Fleet
 from lefleet_server.robots.shortcut import Shortcut
 from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
 from lefleet_server.services import Services
 from lefleet_server.sets import routes as sets
 from lefleet_server.threads import in_thread
+from lefleet_server.views import routes as views
 
 _SWEEP_S = 3600
 log = structlog.get_logger()
@@ -60,6 +63,7 @@ def build_services(settings: Settings) -> Services:
         db=db,
         blobs=place.blobs,
         incoming=place.incoming,
+        reception=Reception(settings.upload_memory_bytes),
         reader=Readers(READER),
         exports=Exporter(place.blobs, stores.making(settings), settings.exports_at_once, settings.export_timeout_s),
         metrics=Metrics(),
@@ -67,6 +71,8 @@ def build_services(settings: Settings) -> Services:
         watches=Watches(db, settings.heartbeat_interval_s),
         beats=Beats(db),
         expositions=Checked(),
+        alerts=Alerts(settings.prometheus_url),
+        fleet=Fleet(settings.offline_after_s),
         oidc=Provider(settings) if settings.oidc_issuer else None,
         instance=instance,
     )
@@ -141,6 +147,7 @@ def _api() -> APIRouter:
     api = APIRouter(prefix=API)
     for part in (
         accounts.router,
+        views.router,
         oidc.router,
         people.router,
         audit.router,
@@ -175,6 +182,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await services.alerts.close()
         await services.reader.close()
         await services.db.close()
 
@@ -191,9 +199,6 @@ async def _sweep(services: Services) -> None:
         try:
             await ingest.sweep(services)
             await files.remove_due(services.db, services.blobs)
-        except (*FAILURES, Unavailable) as error:
-            log.warning(
-                "uploads and superfluous files not looked through; next try in an hour",
-                error=str(error)[:200],
-            )
+        except Exception as error:  # Top of a task: if it ended, nobody would notice until the disk is full.
+            log.error("uploads and superfluous files not looked through; next try in an hour", exc_info=error)
         await asyncio.sleep(_SWEEP_S)

@@ -42,7 +42,8 @@ class Principal:
             raise Forbidden(f"this needs a token with the scope {scope}; this one has {', '.join(sorted(self.scopes))}")
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    # Awaits nothing; FastAPI would call a plain function in a thread, for each request.
     found: Services = request.app.state.services
     return found
 
@@ -112,12 +113,12 @@ async def robot_of(db: Database, connection: HTTPConnection) -> Robot | None:
     return await credentials.holder(db, token) if token is not None else None
 
 
-def require_same_origin(request: HTTPConnection) -> None:
-    """Refuses a change, or a live connection, that another site's page made the browser begin.
+def require_same_origin(request: HTTPConnection, *, reading: bool = False) -> None:
+    """Refuses a change, or a live connection, that another site's page made the browser begin; `reading`: a GET, too.
 
     Browsers tell with Sec-Fetch-Site, older ones with Origin; programs send neither and hold no one's cookie.
     """
-    if request.scope["type"] == "http" and request.scope["method"] in _SAFE_METHODS:
+    if not reading and request.scope["type"] == "http" and request.scope["method"] in _SAFE_METHODS:
         return
     site = request.headers.get("sec-fetch-site")
     sent_from = request.headers.get("origin")

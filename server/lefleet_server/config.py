@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from lefleet_server.oidc_settings import OidcSettings
 from lefleet_server.secret import SecretFileError, read_secret
-from lefleet_server.store_settings import OBJECT_STORE_OPTIONS, check_fit, check_url, read_credentials
+from lefleet_server.store_settings import OBJECT_STORE_OPTIONS, check_fit, check_url
 
 ENV_PREFIX = "LEFLEET_SERVER_"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
@@ -23,6 +23,7 @@ _SECRET = {"database_url", "database_replica_url", "store_url", "oidc_client_sec
 """An address may hold a password, and whole-model errors (`settings`) would print it."""
 
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
+_UrlWithPath = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s?#@]+(/[^\s?#]*)?$")]
 
 
 def _address_or_network(text: str) -> str:
@@ -76,14 +77,17 @@ class Settings(OidcSettings, BaseSettings):
         description="Where episode files go: file:///folder, s3://bucket/prefix, gs://bucket/prefix or "
         "az://container/prefix; default the folder state_dir.",
     )
-    store_endpoint: _Url | None = Field(
-        None, description="Address of the object store, where it is not the cloud's own: http://minio:9000."
+    store_endpoint: _UrlWithPath | None = Field(
+        None,
+        description="Address of the object store, where it is not the cloud's own: http://minio:9000; for Azure with "
+        "the account, as http://azurite:10000/account.",
     )
-    store_region: str | None = Field(None, description="Region of an S3 bucket.")
+    store_region: str | None = Field(None, description="Region of an S3 bucket; of the other clouds none.")
     store_credentials_file: Path | None = Field(
         None,
         description="YAML file with the object store's credentials, by obstore's names: access_key_id and "
-        "secret_access_key for S3. Without it the cloud's own environment variables count.",
+        "secret_access_key for s3://, service_account_key (the JSON) for gs://, account_name and account_key for "
+        "az://. Without it the cloud's own environment variables count.",
     )
     store_timeout_s: float = Field(
         30, gt=0, le=600, description="Seconds one request to the object store may take before it counts as failed."
@@ -112,6 +116,12 @@ class Settings(OidcSettings, BaseSettings):
     min_free_bytes: int = Field(
         1 << 30, ge=0, description="Uploads are refused when they would leave less than this free, bytes."
     )
+    upload_memory_bytes: int = Field(
+        512 << 20,
+        ge=1 << 20,
+        description="Memory that the bodies of uploads may take at once in one API process, bytes; who comes then is "
+        "asked to come again.",
+    )
     max_open_uploads: int = Field(16, ge=1, description="Unfinished uploads one robot may have.")
     upload_expiry_s: int = Field(
         7 * 86400, ge=60, description="Seconds without a new byte after which an unfinished upload is removed."
@@ -137,7 +147,10 @@ class Settings(OidcSettings, BaseSettings):
         "a wrong clock or after a slip in a rule, deletes nothing and says so. 100: no bound.",
     )
     validation_timeout_s: float = Field(
-        60, gt=0, description="Seconds the check of one episode file may take before the file is refused."
+        60,
+        gt=0,
+        description="Seconds of a processor that the check of one episode file may take before the file is refused. "
+        "Four times as long by the clock, and the robot is asked to send it again.",
     )
 
     worker_concurrency: int = Field(1, ge=1, le=64, description="Jobs that one `lefleet-server worker` does at a time.")
@@ -150,12 +163,10 @@ class Settings(OidcSettings, BaseSettings):
         30, ge=1, le=3600, description="Seconds without a sign of life after which a worker's job is taken over."
     )
     analysis_timeout_s: float = Field(
-        300, gt=0, description="Seconds the analysis of one episode may take before it is quarantined."
+        300, gt=0, description="Seconds an attempt at the analysis of one episode may take."
     )
 
-    preview_timeout_s: float = Field(
-        300, gt=0, description="Seconds that making one camera's preview may take before the episode does without."
-    )
+    preview_timeout_s: float = Field(300, gt=0, description="Seconds an attempt at one camera's preview may take.")
 
     exports_at_once: int = Field(
         2, ge=1, le=64, description="Episodes of which one API process makes a file for Rerun or Foxglove at a time."
@@ -171,7 +182,9 @@ class Settings(OidcSettings, BaseSettings):
     login_code_ttl_s: int = Field(86400, ge=1, description="Seconds a one-time log-in link can be used.")
     session_ttl_s: int = Field(14 * 86400, ge=60, description="Seconds a log-in lasts.")
     login_attempts: int = Field(
-        10, ge=1, description="Failed log-ins per account or address within 15 minutes before more are refused."
+        10,
+        ge=1,
+        description="Failed log-ins in 15 minutes after which an address must wait; an account has ten times as many.",
     )
 
     request_idle_s: float = Field(
@@ -186,6 +199,11 @@ class Settings(OidcSettings, BaseSettings):
     )
     metrics_token_file: Path | None = Field(
         None, description="File with a bearer token to which /metrics and the robots' metrics answer, from anywhere."
+    )
+    prometheus_url: _UrlWithPath | None = Field(
+        None,
+        description="Address of Prometheus, whose firing alerts are shown with the robots: http://127.0.0.1:9090; "
+        "none: no alerts are shown.",
     )
     log_format: Literal["console", "json"] = Field("json", description="How log lines look: console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
@@ -217,7 +235,7 @@ class Settings(OidcSettings, BaseSettings):
     @model_validator(mode="after")
     def _fit_their_store(self) -> Self:
         given = [name for name in OBJECT_STORE_OPTIONS if getattr(self, name) is not None]
-        check_fit(self.store_dir is not None, given, self.downloads_by)
+        check_fit(self.store_url, given, self.downloads_by)
         return self
 
     @property
@@ -236,6 +254,13 @@ class Settings(OidcSettings, BaseSettings):
             return self.state_dir
         parts = urlsplit(self.store_url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @property
+    def store_options(self) -> dict[str, str]:
+        """Of the object store, by obstore's names: Google's has another one for the address."""
+        address = "base_url" if urlsplit(self.store_url or "").scheme == "gs" else "endpoint"
+        wanted = {address: self.store_endpoint, "region": self.store_region}
+        return {name: value.rstrip("/") for name, value in wanted.items() if value is not None}
 
     @property
     def blobs_dir(self) -> Path:
@@ -282,10 +307,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
                 read_secret(file)
         except SecretFileError as error:
             raise ConfigError(f"{path}: {name}: {error}") from error
-    if settings.store_credentials_file is not None:
+    if settings.store_url is not None and settings.store_dir is None:
+        # Here, because only a server with an object store needs what opens one.
+        from lefleet_server.storage.opening import OptionsError, open_store  # noqa: PLC0415
+
         try:
-            read_credentials(settings.store_credentials_file)
-        except SecretFileError as error:
+            open_store(
+                settings.store_url, settings.store_options, settings.store_timeout_s, settings.store_credentials_file
+            )
+        except (OptionsError, SecretFileError) as error:
             raise ConfigError(f"{path}: store_credentials_file: {error}") from error
     return settings
 

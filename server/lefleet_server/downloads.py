@@ -58,12 +58,9 @@ async def answer(services: Services, file: File, asked: Asked) -> Response:
         if name is not None:
             headers |= {PROXY_TAKES: INTERNAL + name, RANGE: span.range if span else ""}
             return Response(headers=headers, media_type=file.media_type)
-    headers["Accept-Ranges"] = "bytes"
-    headers["Content-Length"] = str(span.length if span else file.bytes)
-    if span is not None:
-        headers["Content-Range"] = span.content_range
+    status, part = ranges.head(span, file.etag, file.bytes)
     body = services.blobs.stream(file.sha256, *((span.start, span.length) if span else ()))
-    return StreamingResponse(body, 206 if span else 200, headers, file.media_type)
+    return StreamingResponse(body, status, headers | part | {"Accept-Ranges": "bytes"}, file.media_type)
 
 
 async def _elsewhere(services: Services, file: File) -> Response:

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 INT32_MAX = (1 << 31) - 1
 INT64_MAX = (1 << 63) - 1
 PASSWORD_MIN_CHARS = 8
+PLAUSIBLE = float(1 << 63)
+"""No number that a robot measures is beyond it, either way. The sum or the hundredfold of one that is may be none."""
 
 
 def storable(text: str) -> str:

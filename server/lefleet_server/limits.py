@@ -1,6 +1,7 @@
 """What a request may cost before anybody has looked at it: bytes of head and body, nesting, time. All are 4xx."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Iterable
@@ -18,7 +19,6 @@ MAX_JSON_DEPTH = 32
 API = "/api/v1"
 UPLOADS = f"{API}/robot/uploads/"
 _TOO_LARGE = f"the body has more than {MAX_BODY_BYTES} bytes"
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[][{}]")
 
 
@@ -99,17 +99,26 @@ class _Body(_Patient):
             raise HTTPException(413, _TOO_LARGE)
         if self._json:
             self._pieces.append(piece)
-            if self._complete and is_too_deep(b"".join(self._pieces)):
-                raise HTTPException(400, f"the JSON is nested deeper than {MAX_JSON_DEPTH}")
+            if self._complete and (refused := _refused(b"".join(self._pieces))):
+                raise HTTPException(400, refused)
         return message
+
+
+def _refused(text: bytes) -> str:
+    """Why this is not parsed; empty where it may be."""
+    # What the parser itself goes by; in UTF-16 and UTF-32 no byte is what it looks like.
+    encoding = json.detect_encoding(text)
+    if not encoding.startswith("utf-8"):
+        return f"the JSON is encoded as {encoding.upper()}; send it as UTF-8"
+    return f"the JSON is nested deeper than {MAX_JSON_DEPTH}" if is_too_deep(text) else ""
 
 
 def is_too_deep(text: bytes) -> bool:
     """Whether brackets outside strings nest deeper than MAX_JSON_DEPTH: the parser would run out of stack."""
-    if text.count(b"[") + text.count(b"{") <= MAX_JSON_DEPTH:
-        return False
+    # Without escaped quotes every other quote ends a string: robots' metrics are long ones, full of brackets.
+    outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", text)):
+    for bracket in _BRACKETS.finditer(outside):
         depth += 1 if bracket.group() in b"[{" else -1
         if depth > MAX_JSON_DEPTH:
             return True

@@ -46,7 +46,8 @@ class Metrics:
         )
         self.jobs_ended = Counter(
             "lefleet_jobs_ended",
-            "Attempts at jobs since this worker started: done, failed (tried again later), dead, lost, handed_back.",
+            "Attempts at jobs since this worker started: done, failed (tried again later), put_off (not counted: the "
+            "server's own trouble), dead, lost, handed_back.",
             ["queue", "result"],
             registry=self.registry,
         )

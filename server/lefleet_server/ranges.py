@@ -26,6 +26,12 @@ class Span:
         return f"bytes {self.start}-{self.start + self.length - 1}/{self.size}"
 
 
+def head(span: Span | None, etag: str, size: int) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer that has this part, or (None) the whole file."""
+    headers = {"ETag": etag, "Content-Length": str(span.length if span else size)}
+    return (206, headers | {"Content-Range": span.content_range}) if span else (200, headers)
+
+
 def asked(wanted: str | None, only_if: str | None, etag: str, size: int) -> Span | None:
     """The part that `Range` asks for, None for the whole file. Pure; raises RangeWrong, whose headers tell the size.
 

@@ -86,7 +86,9 @@ def test_the_spool_says_what_waits_and_what_was_refused(tmp_path):
     assert verdicts(fleet.spool(spool, 10**6))["spool"].verdict is Verdict.GOOD
     assert verdicts(fleet.spool(spool, 1000))["spool"].verdict is Verdict.WARNING
     spool.refuse("e" * 32, "no such robot")
-    assert "refused 1" in verdicts(fleet.spool(spool, 10**6))["spool"].what
+    found = verdicts(fleet.spool(spool, 10**6))["spool"]
+    assert f"refused 1, which stay here: {'e' * 32}: no such robot" in found.what
+    assert "retry-refused" in found.remedy
 
 
 @pytest.mark.parametrize(

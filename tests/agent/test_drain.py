@@ -126,6 +126,15 @@ def test_the_commands_drain_wait_and_resume(tmp_path, lefleet_agent):
     assert lefleet_agent("drain", "--by", "../x").returncode == 2
 
 
+def test_what_was_refused_is_offered_again_when_somebody_says_so(tmp_path, lefleet_agent):
+    spool = spooled(tmp_path)
+    assert json.loads(lefleet_agent("retry-refused", "--json").stdout) == {"episodes": []}
+    spool.refuse("e1", "the server was wrong")
+    assert spool.next_waiting() is None
+    assert "1 episodes wait for the server again" in lefleet_agent("retry-refused").stdout
+    assert spool.next_waiting().episode_id == "e1" and not spool.refused()
+
+
 def test_health_is_exit_1_until_both_write(tmp_path, lefleet_agent):
     dead = lefleet_agent("health", "--json")
     assert dead.returncode == 1 and not json.loads(dead.stdout)["courier"]["alive"]

@@ -1,7 +1,8 @@
 """500 robots that say every five seconds how they are, over HTTP, each with its own credential: a process of its own.
 
 Reads one line of JSON, its job, from standard input; answers `ready` once every robot has spoken. A further line `ID`
-lets that robot speak at once, with another state; the answer is the moment (time.time()) just before it was sent.
+lets that robot speak at once, with another state; the answer is the moment (time.time()) just before it was sent. The
+line `spoken` asks how many heartbeats were answered so far.
 """
 
 import asyncio
@@ -58,6 +59,7 @@ class Robots:
         self._client = client
         self._tokens = list(tokens.items())
         self._turn = 0
+        self._spoken = 0
         self._odd: dict[str, str] = {}
 
     async def speak(self, number: int) -> None:
@@ -65,21 +67,26 @@ class Robots:
         body = heartbeat(number, self._turn, self._odd.get(robot_id, "running"))
         headers = {"Authorization": f"Bearer {token}"}
         (await self._client.post("/api/v1/robot/heartbeat", json=body, headers=headers)).raise_for_status()
+        self._spoken += 1
 
     async def turn(self) -> None:
-        """Every robot once, evenly over the interval."""
+        """Every robot once, evenly over the interval; none waits for another's answer."""
         self._turn += 1
         began_s = time.monotonic()
-        for number in range(len(self._tokens)):
-            await self.speak(number)
-            due_s = began_s + EVERY_S * (number + 1) / len(self._tokens)
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        async with asyncio.TaskGroup() as speaking:
+            for number in range(len(self._tokens)):
+                speaking.create_task(self.speak(number))
+                due_s = began_s + EVERY_S * (number + 1) / len(self._tokens)
+                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     async def obey(self) -> None:
         """Lets one robot change its state, as the other end of the pipe asks."""
         numbers = {robot_id: number for number, (robot_id, _) in enumerate(self._tokens)}
         while line := await asyncio.to_thread(sys.stdin.readline):
             robot_id = line.strip()
+            if robot_id == "spoken":
+                print(json.dumps({"spoken": self._spoken}), flush=True)
+                continue
             self._odd[robot_id] = STATES[self._odd.get(robot_id) == STATES[0]]
             sent_s = time.time()
             await self.speak(numbers[robot_id])

@@ -1,9 +1,13 @@
 """Millions of rows in `episodes` that look like a fleet's: the same for the same numbers, made by PostgreSQL itself."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import md5
 from typing import Any
 
 POLICIES = 24
+TASKS = ("Put the block on the disc", "Fold the towel", "Open the drawer", "Sort the screws")
+OLD_TASK = "Find the edge of the table"
+"""Half of the year's first month, and none since."""
 DAYS = 365
 CHUNK = 500_000
 _META = """{"sim": false, "robot_type": "so101_follower", "joint_names": ["shoulder_pan", "shoulder_lift", "elbow_flex",
@@ -18,7 +22,8 @@ INSERT INTO robots (id, hw, agent_version) SELECT 'robot-' || n, 'bench', '0.1.0
 ON CONFLICT DO NOTHING
 """
 # Draws are hashes of the row's number. A robot's policy is one of three that are in use in that part of the year; one
-# in five fails, one in fifty is unknown, one in sixteen was interrupted, one in twenty was judged by a person.
+# in five fails, one in fifty is unknown, one in sixteen was interrupted, one in twenty was judged by a person. A policy
+# has three releases, in use at the same time.
 _EPISODES = f"""
 INSERT INTO episodes (
     id, robot_id, receipt_id, sha256, bytes, received_at, started_at, ended_at, duration_s, frames, frames_dropped, fps,
@@ -30,7 +35,10 @@ SELECT md5(n::text), 'robot-' || 1 + draw(n, 1) % $3::int, md5(n || 'r'), md5(n 
     29.9 + draw(n, 3) % 100 / 1000.0,
     CASE WHEN draw(n, 4) % 5 = 0 THEN 'failure' WHEN draw(n, 4) % 50 = 1 THEN 'unknown' ELSE 'success' END,
     CASE WHEN draw(n, 5) % 20 = 0 THEN (ARRAY['success', 'failure'])[1 + draw(n, 6) % 2] END,
-    draw(n, 7) % 16 = 0, 'goal reached', 'Put the block on the disc', 'lab/policy-' || policy,
+    draw(n, 7) % 16 = 0, 'goal reached',
+    CASE WHEN n < $4 / 12 AND draw(n, 12) % 2 = 0 THEN '{OLD_TASK}'
+        ELSE (ARRAY{list(TASKS)})[1 + draw(n, 11) % {len(TASKS)}] END,
+    'lab/policy-' || policy,
     md5('commit' || policy || draw(n, 9) % 3) || '00000000', md5('digest' || policy) || md5('digest' || policy),
     '["front", "wrist"]', '{_META}', '{_IMAGES}'
 FROM (
@@ -57,6 +65,18 @@ FROM (SELECT id, started_at, hashtext(id || 'flags') & 2147483647 AS h FROM epis
 ) AS flags (name, has)
 WHERE has GROUP BY id ON CONFLICT DO NOTHING
 """  # noqa: S608 - constants of this module
+# Workers keep up: what waits came in the last ten minutes, and a few of the year's first month, whose jobs died.
+_PENDING = f"""
+INSERT INTO pending_episodes (episode_id, started_at) SELECT id, started_at FROM episodes
+WHERE (started_at > now() - interval '10 minutes'
+    OR hashtext(id) & 1023 = 7 AND started_at < now() - interval '{DAYS - 30} days')
+AND NOT EXISTS (SELECT FROM episode_analysis WHERE episode_id = episodes.id)
+"""  # noqa: S608 - constants of this module
+_THE_OTHERS = """
+INSERT INTO episode_analysis (episode_id, version, state, flags, statistics)
+SELECT id, 1, 'analysed', '[]', '{}' FROM episodes WHERE id > $1 AND id <= $2
+AND NOT EXISTS (SELECT FROM pending_episodes WHERE episode_id = episodes.id) ON CONFLICT DO NOTHING
+"""
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes JOIN pg_class ON relname = indexname
 WHERE tablename = 'episodes' AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)
@@ -71,18 +91,32 @@ async def fill(connection: Any, episodes: int, robots: int, tell: Callable[[str]
     indexes = await connection.fetch(_INDEXES)
     for index in indexes:
         await connection.execute(f'DROP INDEX "{index["indexname"]}"')
+    # What a trigger would note of each and forget again is written once, below.
+    await connection.execute("ALTER TABLE episodes DISABLE TRIGGER note_pending_episode")
     for first in range(1, episodes + 1, CHUNK):
         tell(f"{first - 1:,} of {episodes:,} rows")
         await connection.execute(_EPISODES, first, min(first + CHUNK - 1, episodes), robots, float(episodes))
+    await connection.execute("ALTER TABLE episodes ENABLE TRIGGER note_pending_episode")
     for index in indexes:
         tell(f"index {index['indexname']}")
         await connection.execute(index["indexdef"])
     tell("analysis")
     await connection.execute(_ANALYSIS)
     await connection.execute(_FLAGGED)
+    await connection.execute(_PENDING)
+    await connection.execute("ALTER TABLE episode_analysis DISABLE TRIGGER USER")
+    for digit in "0123456789abcdef":
+        tell(f"analyses of episodes {digit}...")
+        await connection.execute(_THE_OTHERS, digit, f"{digit}g")
+    await connection.execute("ALTER TABLE episode_analysis ENABLE TRIGGER USER")
     tell("vacuum")
     await connection.execute("VACUUM (ANALYZE) episodes")
-    await connection.execute("ANALYZE episode_analysis, episode_flags")
+    await connection.execute("ANALYZE episode_analysis, episode_flags, pending_episodes")
+
+
+def release(policy: int, number: int) -> str:
+    """The commit of one of a policy's three releases."""
+    return f"{md5(f'commit{policy}{number}'.encode(), usedforsecurity=False).hexdigest()}00000000"
 
 
 type Fill = Callable[[Any, int, int], Awaitable[None]]

@@ -28,7 +28,7 @@ from lefleet_server.config import Settings
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.db import Database
-from lefleet_server.episodes import service
+from lefleet_server.episodes import service, usage
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import EpisodeFilter
 
@@ -46,7 +46,7 @@ AGES = (7, 60, 180, 300)
 
 
 def steps(options: Options) -> int:
-    return sum(2 * options.rounds + 12 + size // episode_rows.CHUNK for size in sizes(options))
+    return sum(2 * options.rounds + 28 + size // episode_rows.CHUNK for size in sizes(options))
 
 
 def sizes(options: Options) -> list[int]:
@@ -107,6 +107,14 @@ class Draw:
     def policy(self) -> str:
         return f"lab/policy-{self._random.randrange(episode_rows.POLICIES)}"
 
+    def task(self) -> str:
+        return self._random.choice(episode_rows.TASKS)
+
+    def release(self) -> dict[str, Any]:
+        policy = self._random.randrange(episode_rows.POLICIES)
+        release = episode_rows.release(policy, self._random.randrange(3))
+        return {"policy": f"lab/policy-{policy}", "release": release}
+
     def until(self) -> datetime | None:
         days = self._random.choice((0, *AGES))
         return datetime.now(UTC) - timedelta(days=days) if days else None
@@ -116,14 +124,24 @@ CASES: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "all": lambda _: {},
     "robot": lambda d: {"robot": d.robot()},
     "policy": lambda d: {"policy": d.policy()},
+    "policy, release": lambda d: d.release(),
+    "task": lambda d: {"task": d.task()},
+    "task of long ago": lambda _: {"task": episode_rows.OLD_TASK},
     "outcome failure": lambda _: {"outcome": "failure"},
     "outcome unknown": lambda _: {"outcome": "unknown"},
     "interrupted": lambda _: {"interrupted": True},
     "quarantined": lambda _: {"quarantined": True},
     "labelled": lambda _: {"labelled": True},
     "not labelled": lambda _: {"labelled": False},
+    "clean": lambda _: {"quality": "clean"},
+    "flagged": lambda _: {"quality": "flagged"},
+    "pending": lambda _: {"quality": "pending"},
+    "policy, clean": lambda d: {"policy": d.policy(), "quality": "clean"},
     "robot, policy": lambda d: {"robot": d.robot(), "policy": d.policy()},
     "robot, failure": lambda d: {"robot": d.robot(), "outcome": "failure"},
+    "robot, policy, release": lambda d: d.release() | {"robot": d.robot()},
+    "policy, release, unknown": lambda d: d.release() | {"outcome": "unknown"},
+    "robot, task": lambda d: {"robot": d.robot(), "task": d.task()},
     "policy, unknown": lambda d: {"policy": d.policy(), "outcome": "unknown"},
     "policy, interrupted": lambda d: {"policy": d.policy(), "interrupted": True},
     "robot, policy, failure, interrupted": lambda d: {
@@ -227,7 +245,10 @@ async def _dashboard(postgres: Path, times: int, seed: int) -> dict[str, Sample]
             "how many match (counted to 1,000, then estimated)": await timed(
                 lambda session, _: queries.size(session, Filters(robot=draw.robot(), outcome="unknown"))
             ),
-            "robots and policies of the filters": await timed(lambda session, _: queries.choices(session)),
+            "robots, policies, releases and tasks of the filters": await timed(
+                lambda session, episode: queries.choices(session, episode.policy_repo)
+            ),
+            "what each robot has stored": await timed(lambda session, _: usage.of_robots(session)),
             "totals of a day": await timed(lambda session, _: queries.day(session, day)),
         }
     finally:

@@ -38,7 +38,7 @@ class Bench(Protocol):
 # Modules of this folder. The demo comes last: a fleet started afresh must not run beside the others.
 BENCHES = (
     "recording", "control_loop", "rollout", "killed", "inference", "arm_bus", "ingest", "downloads", "pictures",
-    "heartbeats", "episodes_list", "dashboard", "checkpoint", "noop", "demo",
+    "heartbeats", "episodes_list", "replica", "dashboard", "checkpoint", "noop", "demo",
 )  # fmt: skip
 DISK = Path("/var/tmp")  # noqa: S108 - /tmp is memory on many systems; every run makes its own folder in it
 

@@ -12,7 +12,7 @@ RUN = Path(__file__).with_name("run.py")
 
 
 FIGURES = ["recording", "control_loop", "inference", "arm_bus", "ingest", "downloads", "pictures", "heartbeats",
-           "episodes_list", "dashboard"]  # fmt: skip
+           "episodes_list", "replica", "dashboard"]  # fmt: skip
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -118,13 +118,16 @@ def fleet(serve_all: Callable[[str], Server], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-def house(serve_all: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> houses.House:
+def house(serve_all: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[houses.House]:
     """Read by all tests: they change only what they make."""
-    return houses.build(serve_all("house"), tmp_path_factory.mktemp("house"))
+    made = houses.build(serve_all("house"), tmp_path_factory.mktemp("house"))
+    yield made
+    made.robot.close()
 
 
 def _drawing(number: int) -> Drawing:
-    """The number-th newest: one in five failed, one in seven was interrupted, the last eight had another policy."""
+    """The number-th newest: one in five failed, one in seven was interrupted, one in six had another task; of the last
+    eight, of another policy, the last four were of another release."""
     minutes = 2 + 5 * number  # no whole page within the last hour
     return Drawing(
         robot_id=f"robot-{1 + number % 2}",
@@ -134,6 +137,10 @@ def _drawing(number: int) -> Drawing:
         interrupted=number % 7 == 6,
         end_reason="time is up" if number % 5 == 4 else "goal reached",
         policy_repo="lefleet/act-so101-block" if number < 15 else "lefleet/act-so101-first",
+        policy_commit="3f2a1c9d5b7e4a60c1d2e3f4a5b6c7d8e9f0a1b2"
+        if number < 19
+        else "71c4e09b2d6f8a5390e1b7c4d2f6a80513c9e7b4",
+        task="Fold the towel" if number % 6 == 4 else "Put the block on the disc",
         seed=number,
     )
 

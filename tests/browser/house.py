@@ -14,6 +14,7 @@ import h5py
 import httpx
 import numpy as np
 from drawn_episode import Drawing
+from robot_client import JOINTS, METRICS, RobotClient
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +23,7 @@ from lefleet_server.jobs.models import Job
 
 PASSWORD = "a long enough password"
 _ANALYSIS_S = 120
+_RUNNING = "5" * 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class House:
     """`clean`, `flagged`, `quarantined` and `waiting` are episodes' ids."""
 
     server: object
+    robot: RobotClient
     clean: str
     flagged: str
     quarantined: str
@@ -37,6 +40,13 @@ class House:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def tell(self) -> None:
+        """robot-1 says that it is in the middle of an episode, on a host that differs from its roles."""
+        drift = {"roles": ["swap"], "checked_unix_s": int(time.time()) - 3600}
+        self.robot.heartbeat(joints=JOINTS, metrics=METRICS, drift=drift, episode_id=_RUNNING)
+        for camera in ("front", "wrist"):
+            self.robot.show(camera, drawn_episode.picture(camera, 40, drawn_episode.joints_at(1.5, 0)))
 
     def entries(self, **which: str) -> list[dict]:
         """The audit log's entries, newest first, as an administrator reads them."""
@@ -56,9 +66,8 @@ def build(server, folder: Path) -> House:
     robots[1].upload(drawn_episode.write(folder, made["waiting"]))
     server.do(_kill)
     robots[1].upload(drawn_episode.write(folder, replace(_drawing(9), robot_id="robot-2")), part=0.5)
-    for robot in robots:
-        robot.close()
-    return House(server, **{name: drawing.episode_id for name, drawing in made.items()})
+    robots[1].close()
+    return House(server, robots[0], **{name: drawing.episode_id for name, drawing in made.items()})
 
 
 def _drawing(place: int) -> Drawing:

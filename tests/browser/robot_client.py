@@ -6,10 +6,22 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import drawn_episode
 import httpx
 
 _API = "/api/v1/robot"
 _TUS = {"Tus-Resumable": "1.0.0"}
+JOINTS = {
+    "names": list(drawn_episode.JOINTS),
+    "units": list(drawn_episode.UNITS),
+    "values": [10.0, -20.0, 30.0, 40.0, -50.0, 60.0],
+}
+METRICS = "".join(
+    f'lefleet_motor_temperature_celsius{{joint="{joint}"}} {36 + 4 * place}\n'
+    f'lefleet_motor_voltage_volts{{joint="{joint}"}} 5.1\nlefleet_motor_current_amperes{{joint="{joint}"}} 0.12\n'
+    f'lefleet_motor_load_ratio{{joint="{joint}"}} -0.{place}\nlefleet_motor_errors_total{{joint="{joint}"}} {place}.0\n'
+    for place, joint in enumerate(drawn_episode.JOINTS)
+)
 
 
 class RobotClient:
@@ -17,6 +29,7 @@ class RobotClient:
 
     def __init__(self, base_url: str, robot_id: str, token: str) -> None:
         self.id = robot_id
+        self._base_url = base_url
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=base_url, headers=headers, timeout=30)
 
@@ -26,6 +39,11 @@ class RobotClient:
         answer = httpx.post(f"{base_url}/api/v1/robots/enrol", json=body, timeout=30)
         answer.raise_for_status()
         return cls(base_url, robot_id, answer.json()["token"])
+
+    def renew(self) -> Self:
+        """The robot with the credential that takes over when it is used first."""
+        answer = self._http.post(f"{_API}/credential").raise_for_status()
+        return type(self)(self._base_url, self.id, answer.json()["token"])
 
     def heartbeat(self, **changes: Any) -> dict[str, Any]:
         """Says that all is well, except for `changes`; returns the answer."""

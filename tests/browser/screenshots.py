@@ -23,6 +23,10 @@ SET = "gallery"
 _FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader"]  # tests may run as root; WebGL by the processor
 
 
+RUNNING = 'text="Running"'
+"""A robot's state, and not what the page says of how many are running."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A page to photograph once `sign`, a selector, is there. `{robot}` and `{episode}` stand for one of each."""
@@ -42,6 +46,11 @@ def _wait(page: Page) -> None:
     page.wait_for_timeout(3_000)  # cameras and the arm come one by one
 
 
+def _run(page: Page) -> None:
+    _wait(page)
+    page.locator(RUNNING).first.wait_for(timeout=60_000)  # between two episodes an arm rests for some seconds
+
+
 def _play(page: Page) -> None:
     page.keyboard.press("Space")
     page.wait_for_timeout(2_500)
@@ -54,7 +63,7 @@ def _hide(page: Page) -> None:
     page.locator("dt:text-is('Place') + dd").evaluate("(each) => (each.style.filter = 'blur(5px)')")
 
 
-_FLEET = Picture("fleet", "/", "text=Running", "The fleet: every robot as it is now, with its cameras", _wait)
+_FLEET = Picture("fleet", "/", RUNNING, "The fleet: every robot as it is now, with its cameras", _run)
 _ROBOT = Picture(
     "robot", "/robots/{robot}", "lf-camera[data-state=live]", "A robot: cameras, joints, motors, work", _wait
 )
@@ -64,7 +73,7 @@ _EPISODE = Picture(
 )  # fmt: skip
 ON_A_DESK = (
     _FLEET,
-    Picture("fleet-table", "/?view=table", "text=Running", "The fleet as a table, for more robots than a wall shows"),
+    Picture("fleet-table", "/?view=table", RUNNING, "The fleet as a table, for more robots than a wall shows"),
     _ROBOT,
     Picture("episodes", "/episodes", "a.lf-row", "Episodes: filtered, judged and collected from the keyboard"),
     _EPISODE,

@@ -42,9 +42,17 @@ class Server:
         self.config = folder / "server.yml"
         self.config.write_text(yaml.safe_dump(self.settings))
         self._log = folder / "log"
+        self.start()
+
+    def start(self) -> None:
         arguments = [sys.executable, "-m", "lefleet_server", "serve", "--config", str(self.config)]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """As a machine that fails: no goodbye to anybody."""
+        self._process.kill()
+        self._process.wait(20)
 
     def wait(self) -> None:
         deadline = time.monotonic() + _START_S
@@ -65,10 +73,12 @@ class Server:
         return f"{self.url}/login?code={code}"
 
     def enrol(self, robot_id: str, site: str = "") -> RobotClient:
-        code = self.do(
+        return RobotClient.enrol(self.url, robot_id, self.enrolment_code(robot_id, site))
+
+    def enrolment_code(self, robot_id: str, site: str = "") -> str:
+        return self.do(
             partial(robots.create_enrolment_code, robot_id=robot_id, site=site, ttl_s=60, actor="test"),
         )
-        return RobotClient.enrol(self.url, robot_id, code)
 
     def do[R](self, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """What the commands do, without the seconds a command takes to start."""

@@ -1,6 +1,7 @@
 """The comparison's page: counts that match, words that are honest, filters and baseline in the address."""
 
 import pytest
+from test_episodes import settle
 
 PATH = "/compare"
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
@@ -48,6 +49,18 @@ async def test_it_is_reached_from_the_list_with_its_filters(fleet, look):
     await viewer.page.click(".lf-actions >> text=Compare")
     await viewer.page.wait_for_url("**/compare?robot=robot-2")
     assert counts(fleet, NEW, "robot-2") in await said(viewer, NEW)
+
+
+async def test_a_release_leads_to_its_own_episodes(fleet, look):
+    viewer = await look(fleet.url)
+    await viewer.open(f"{PATH}?by=release&robot=robot-1")
+    mine = [d for d in fleet.episodes if d.policy_repo == OLD and d.robot_id == "robot-1"]
+    assert len({d.policy_commit for d in mine}) == 2
+    commit = mine[-1].policy_commit
+    await viewer.page.click(f"[data-group='{OLD}@{commit}'] a")
+    await viewer.page.wait_for_url(f"**/episodes?robot=robot-1&policy=lefleet%2Fact-so101-first&release={commit}")
+    await settle(viewer, [d.episode_id for d in mine if d.policy_commit == commit])
+    assert await viewer.page.input_value("[aria-label=Release]") == commit
 
 
 async def test_filters_without_a_match_say_what_to_do(fleet, look):

@@ -1,13 +1,31 @@
 """The table of episodes: filters live in the address, pages follow one another without gaps."""
 
 import time
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from test_phone import PHONE
 
 PATH = "/episodes"
 FIRST_PAGE = 20
+FIRST_POLICY = "lefleet/act-so101-first"
+NEWER, OLDER = slice(15, 19), slice(19, None)
+"""Its episodes, by release."""
 
 
 def ids(drawings) -> list[str]:
     return [drawing.episode_id for drawing in drawings]
+
+
+def elsewhere() -> str:
+    """A zone in which it is another day than it is in UTC."""
+    return "Pacific/Kiritimati" if datetime.now(UTC).hour >= 12 else "Pacific/Pago_Pago"
+
+
+def day(drawing, zone: str) -> str:
+    at = datetime.fromtimestamp(drawing.started_wall_ns / 1e9, ZoneInfo(zone))
+    return f"{at:%b} {at.day}, {at.year}"
 
 
 async def shown(viewer) -> list[str]:
@@ -62,6 +80,68 @@ async def test_policy_and_interruption_are_filters(fleet, look):
     await settle(viewer, ids(fleet.episodes[15:]))
     await viewer.page.select_option("[aria-label=Ended]", "yes")
     await settle(viewer, ids(d for d in fleet.episodes[15:] if d.interrupted))
+
+
+async def test_a_policys_releases_are_a_filter_once_it_is_chosen(fleet, look):
+    viewer = await look(fleet.url, timezone_id=elsewhere(), locale="en-US")
+    release = viewer.page.locator("[aria-label=Release]")
+    await viewer.open(PATH)
+    assert not await release.is_visible()
+    await viewer.page.select_option("[aria-label=Policy]", FIRST_POLICY)
+    await release.wait_for()
+    newest = [fleet.episodes[part][0] for part in (NEWER, OLDER)]
+    said = [f"{d.policy_commit[:7]}, last {day(d, elsewhere())}" for d in newest]
+    labels = await release.locator("option").evaluate_all("options => options.map((option) => option.label)")
+    assert labels == ["All releases", *said]
+    await release.select_option(newest[1].policy_commit)
+    await settle(viewer, ids(fleet.episodes[OLDER]))
+    await viewer.page.wait_for_url(f"**/episodes?policy=*&release={newest[1].policy_commit}")
+    await viewer.shot("episodes-release")
+    await viewer.page.reload()
+    await settle(viewer, ids(fleet.episodes[OLDER]))
+    assert await release.input_value() == newest[1].policy_commit
+    # Another policy has other releases.
+    await viewer.page.select_option("[aria-label=Policy]", "lefleet/act-so101-block")
+    await settle(viewer, ids(fleet.episodes[:15]))
+    await viewer.page.wait_for_url("**/episodes?policy=lefleet%2Fact-so101-block")
+    await viewer.page.wait_for_function("document.querySelectorAll('[aria-label=Release] option').length === 2")
+    await viewer.page.select_option("[aria-label=Policy]", "")
+    await release.wait_for(state="hidden")
+
+
+async def test_release_and_task_are_chosen_by_the_keyboard(fleet, look):
+    viewer = await look(fleet.url)
+    await viewer.open(PATH)
+    keys = viewer.page.keyboard
+    await viewer.page.focus("[aria-label=Policy]")
+    for _ in range(2):
+        await keys.press("ArrowDown")
+    await settle(viewer, ids(fleet.episodes[15:]))
+    await viewer.page.wait_for_function("document.querySelectorAll('[aria-label=Release] option').length === 3")
+    await keys.press("Tab")
+    for _ in range(2):
+        await keys.press("ArrowDown")
+    await settle(viewer, ids(fleet.episodes[OLDER]))
+    await keys.press("Tab")
+    await keys.press("ArrowDown")
+    folded = [d for d in fleet.episodes[OLDER] if d.task == "Fold the towel"]
+    assert folded
+    await settle(viewer, ids(folded))
+    await viewer.page.wait_for_url("**&task=Fold+the+towel")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_release_and_task_are_under_the_thumb_on_a_phone(fleet, look, theme):
+    viewer = await look(fleet.url, **PHONE)
+    await viewer.page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": fleet.url}])
+    await viewer.open(f"{PATH}?policy={FIRST_POLICY}&task=Fold the towel, then put it with the others, and so on")
+    for label in ("Policy", "Release", "Task"):
+        place = await viewer.page.locator(f"[aria-label={label}]").bounding_box()
+        assert place["height"] >= 40 and place["x"] + place["width"] <= 390
+    assert await viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
+    await viewer.page.select_option("[aria-label=Task]", "Fold the towel")
+    await settle(viewer, ids(d for d in fleet.episodes[15:] if d.task == "Fold the towel"))
+    await viewer.shot(f"phone-episodes-filters-{theme}")
 
 
 async def test_time_ranges_are_in_the_viewers_zone(fleet, look):

@@ -59,11 +59,16 @@ async def test_the_totals_count_the_viewers_day(fleet, look):
     assert await viewer.page.locator(".lf-stat-value").nth(1).inner_text() == str(today)
 
 
-async def test_an_empty_fleet_says_how_to_enrol_a_robot(serve, look):
+async def test_an_empty_fleet_says_who_enrols_a_robot(serve, look):
     server = serve("empty")
+    admin = await look(server.url, "root")
+    await admin.open("/")
+    assert "Press Add a robot" in await admin.page.inner_text(".lf-empty")
+    assert await admin.page.is_visible("button >> text=Add a robot")
     viewer = await look(server.url)
     await viewer.open("/")
-    assert "lefleet-server enrol-code robot-1" in await viewer.page.inner_text(".lf-empty")
+    assert "Ask an administrator" in await viewer.page.inner_text(".lf-empty")
+    assert not await viewer.page.is_visible("button >> text=Add a robot")
     await viewer.shot("fleet-empty")
     server.enrol("robot-9").heartbeat()
     await viewer.page.wait_for_selector("[data-robot=robot-9]", timeout=10_000)

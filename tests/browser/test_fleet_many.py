@@ -1,7 +1,10 @@
 """A fleet of 120: the table, its filters and order, saved views, a selection, the keyboard; as viewer and operator."""
 
 import pytest
+from sqlalchemy import update
 from test_phone import PHONE
+
+from lefleet_server.robots.models import Robot
 
 ROBOTS = 120
 POLICY = {"commit": "1" * 40, "digest": "", "type": "act"}
@@ -77,6 +80,48 @@ async def test_a_heartbeat_changes_its_cells_alone(many, table):
     await viewer.shot("desk-fleet-table")
 
 
+async def test_all_that_is_wrong_is_a_press_away(many, table):
+    robot = many[1]["arm-004"]
+    drift = {"roles": ["swap"], "checked_unix_s": 0}
+    viewer, phone = await table(), await table(**PHONE)
+    row = "[data-robot=arm-004]"
+    assert not await viewer.page.is_visible(f"{row} .lf-more")
+    for each in (viewer, phone):
+        say(robot, 4, state="fault", drift=drift, disk={"free_bytes": 10**9, "total_bytes": 5 * 10**11})
+        await each.page.wait_for_selector(f"{row} .lf-more >> text=+2")
+        more = each.page.locator(f"{row} .lf-more")
+        await (more.press("Enter") if each is viewer else more.tap())
+        issues = each.page.locator(f"{row} .lf-issue")
+        assert [text.split(":")[0] for text in await issues.all_inner_texts()] == [
+            "Fault", "Disk 100 % full", "Differs from its roles"
+        ]  # fmt: skip
+        assert await issues.last.is_visible()
+        assert await each.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await each.shot(f"{'desk' if each is viewer else 'phone'}-fleet-issues")
+        await more.click()
+        assert not await issues.last.is_visible()
+    say(robot, 4)
+    await viewer.page.wait_for_selector(f"{row} .lf-more", state="hidden")
+
+
+async def test_a_robot_that_moves_to_another_site_leaves_the_filter(many, table):
+    server = many[0]
+    viewer = await table(path="/?view=table&site=south")
+    await viewer.page.wait_for_selector("[data-robot=arm-119]", state="attached")
+    try:
+        server.do(moved("arm-119", "north"))
+        await viewer.page.wait_for_selector("[data-robot=arm-119]", state="detached")
+    finally:
+        server.do(moved("arm-119", "south"))
+
+
+def moved(robot_id, site):
+    async def move(session):
+        await session.execute(update(Robot).where(Robot.id == robot_id).values(site=site))
+
+    return move
+
+
 async def test_filters_live_in_the_address(table):
     viewer = await table()
     page = viewer.page
@@ -101,11 +146,11 @@ async def test_health_is_seen_and_filtered(table):
     page = viewer.page
     await page.click("[data-health=bad].lf-segment")
     assert await shown(page) == ["arm-007", "arm-013", "arm-100"]
-    assert "Disk 100 % full" in await page.inner_text("[data-robot=arm-007]")
-    assert "Fault" in await page.inner_text("[data-robot=arm-013]")
+    await page.wait_for_selector("[data-robot=arm-007] >> text=Disk 100 % full")  # a row is built once it is in sight
+    await page.wait_for_selector("[data-robot=arm-013] >> text=Fault")
     await page.click("[data-health=warn].lf-segment")
     assert await shown(page) == [f"arm-{number:03}" for number in range(10, 121, 10) if number != 100]
-    assert "Late by 14.1 ms" in await page.inner_text("[data-robot=arm-010]")
+    await page.wait_for_selector("[data-robot=arm-010] >> text=Late by 14.1 ms")
 
 
 async def test_a_column_orders_both_ways_and_the_silent_come_last(table):
@@ -118,7 +163,7 @@ async def test_a_column_orders_both_ways_and_the_silent_come_last(table):
     assert order[:2] == ["arm-120", "arm-110"] and order[-1] == "arm-100"
 
 
-async def test_a_view_is_kept_for_one_person(table):
+async def test_a_view_is_kept_for_one_person(many, table):
     viewer = await table(path="/?view=table&site=north&health=warn")
     page = viewer.page
     await page.click("text=Save view")
@@ -128,6 +173,12 @@ async def test_a_view_is_kept_for_one_person(table):
     await viewer.open("/")
     await page.select_option("[aria-label=View]", "Late in the north")
     assert await shown(page) == [f"arm-{number:03}" for number in range(10, 61, 10)]
+    await page.focus("[aria-label=View]")
+    await page.eval_on_selector("[aria-label=View]", "select => select.lastChild.marked = true")
+    say(many[1]["arm-010"], 10, state="drained")
+    await page.wait_for_selector("[data-robot=arm-010] >> text=Resting")
+    assert await page.eval_on_selector("[aria-label=View]", "select => select.lastChild.marked"), "under an open list"
+    say(many[1]["arm-010"], 10)
     reader = await table("vic")
     assert not await reader.page.is_visible("[aria-label=View]")
     await page.click("text=Delete view")

@@ -29,6 +29,16 @@ EYES = {
     "vic": OTHERS | {"/account": "vic"},
 }
 """Paths with the heading that stands there."""
+STOP = "[aria-label='Emergency stop of robot-1']"
+JUDGE = "[aria-label='End the episode: it succeeded (robot-1)']"
+OPERATORS = {"root", "ada"}
+PRESSED_BY = {
+    "/": {STOP: OPERATORS, JUDGE: OPERATORS, "[aria-label='Emergency stop of all robots']": OPERATORS}
+    | {"button:has-text('Add a robot')": {"root"}},
+    "/robots/robot-1": {STOP: OPERATORS, JUDGE: OPERATORS, ".lf-notes button:has-text('Edit')": OPERATORS}
+    | {"button:has-text('Let it rest')": OPERATORS, "button:has-text('Revoke')": {"root"}},
+}
+"""Pages of a robot that speaks: their buttons, with the people who can press them."""
 LOOKS = pytest.mark.parametrize(
     ("device", "theme"), [(device, theme) for device in ("desk", "phone") for theme in ("dark", "light")]
 )
@@ -54,6 +64,19 @@ async def shoot(page, name: str, path: str) -> None:
     await page.screenshot(path=f"tests/output/house-{name}.png", full_page=True, animations="disabled")
 
 
+async def see_robot(page, who: str, path: str) -> None:
+    await page.wait_for_selector("lf-camera[name=front][data-state=live]")
+    await page.wait_for_selector("text=Differs from its roles: swap")
+    if path != "/":
+        await page.wait_for_selector("[data-joint=elbow_flex] >> text=30.0°")
+        assert "44 °C" in await page.inner_text("tr[data-joint=elbow_flex]")
+    able = {}
+    for button in PRESSED_BY[path]:
+        found = page.locator(button)
+        able[button] = await found.count() == 1 and await found.is_visible() and await found.is_enabled()
+    assert able == {button: who in people for button, people in PRESSED_BY[path].items()}
+
+
 def named(path: str) -> str:
     address = urlsplit(path)
     return address.path.strip("/").replace("/", "-") + ("-set" if "set=" in address.query else "") or "fleet"
@@ -66,12 +89,16 @@ async def test_every_page_fits_and_is_built(furnished, look, who, device, theme)
     page = viewer.page
     await page.context.add_cookies([{"name": "lefleet_theme", "value": theme, "url": furnished.url}])
     for path, heading in EYES[who].items():
+        if path in PRESSED_BY:
+            furnished.tell()
         await viewer.open(path)
         title = page.locator(".lf-main h2" if heading == REFUSED else ".lf-main h1").first
         await title.wait_for()
         assert (await title.inner_text()) == heading, path
         if heading == REFUSED:
             assert "403" in viewer.errors.pop(), "the browser tells the status of the answer"
+        if path in PRESSED_BY:
+            await see_robot(page, who, path)
         await shoot(page, f"{who}-{device}-{theme}-{named(path)}", path)
     for kind in ("flagged", "quarantined"):
         path = f"/episodes/{getattr(furnished, kind)}"

@@ -120,6 +120,7 @@ async def test_one_changes_ones_password_and_ends_ones_other_log_ins(house, look
     await page.fill("[name=again]", "my first password")
     await page.press("[name=again]", "Enter")
     await page.wait_for_selector("[name=old]")
+    await page.wait_for_selector("text=Your other log-ins and unused links have ended.")
 
     other = await look(house.url, username=None)
     await other.log_in(newcomer, "my first password")

@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 from functools import partial
-from statistics import median
 
 import drawn_episode
 import pytest
 from drawn_episode import Drawing
 from sqlalchemy import text
 
+from lefleet_server.dashboard.assets import BASE
 from lefleet_server.deletion import holds, service
 
 READY = "lf-player[data-state=paused]"
@@ -88,6 +88,11 @@ async def seen(viewer) -> dict:
     )
 
 
+def most(values: list[float]) -> float:
+    """What nine of ten are below: a busy machine's browser may be late now and then, and not for long."""
+    return sorted(map(abs, values))[len(values) * 9 // 10]
+
+
 async def test_the_video_plays_in_step_with_the_plots_and_fetches_no_pictures(viewer, made):
     _, drawing = made
     page = viewer.page
@@ -103,21 +108,78 @@ async def test_the_video_plays_in_step_with_the_plots_and_fetches_no_pictures(vi
     await viewer.shot("episode-video")
     playing = [look for look in looks if look["state"] == "playing"]
     assert len({look["tick"] for look in playing}) > 5
-    # A loaded machine's browser leaves frames out and looks late, so what counts is where most looks find them.
-    times = [look["times"] for look in playing]
-    assert (
-        abs(median(look["tick"] / drawing.fps - first for look, (first, _) in zip(playing, times, strict=True))) < 0.05
-    )
-    assert abs(median(second - first for first, second in times)) < 0.1
+    assert most([look["times"][1] - look["times"][0] for look in playing]) < 1.5 / drawing.fps, looks
     for numbers in zip(*(look["numbers"] for look in playing), strict=True):
         ahead = [n - 1 - look["tick"] // drawing.camera_every for n, look in zip(numbers, playing, strict=True)]
-        assert abs(median(ahead)) <= 1, ahead
+        assert most(ahead) <= 1, ahead
     await page.wait_for_selector(READY)
     assert await page.get_attribute("lf-player", "data-tick") == str(drawing.ticks - 1)
     assert await page.get_attribute("lf-player", "data-by") == "pictures"
     last = await viewer.shown_number("lf-player canvas[data-camera=front]")
     assert last == (drawing.ticks - 1) // drawing.camera_every + 1
     assert sum("/frames/" in url for url in viewer.fetched) < 2 * drawing.ticks // drawing.camera_every / 2
+
+
+async def test_a_camera_that_is_behind_comes_back_without_a_jump(viewer, made):
+    _, drawing = made
+    page = viewer.page
+    await page.keyboard.press("Space")
+    await page.wait_for_selector("lf-player[data-by=video][data-state=playing]")
+    await page.wait_for_function("document.querySelector('lf-player').dataset.tick >= 15")
+    await page.evaluate(
+        """() => {
+            const [first, second] = document.querySelectorAll("lf-player video");
+            window.jumps = -1; // the one that is made here
+            second.addEventListener("seeking", () => (window.jumps += 1));
+            second.currentTime = first.currentTime - 0.09;
+        }"""
+    )
+    apart = await page.wait_for_function(
+        """(period) => {
+            const { state, by } = document.querySelector("lf-player").dataset;
+            const [first, second] = document.querySelectorAll("lf-player video");
+            if (window.jumps < 0 || second.seeking || state !== "playing" || by !== "video") return null;
+            const apart = Math.abs(second.currentTime - first.currentTime);
+            return apart < period ? { apart } : null;
+        }""",
+        arg=1 / drawing.fps,
+        timeout=20_000,
+    )
+    assert await page.evaluate("window.jumps") == 0, await apart.json_value()
+
+
+async def test_the_place_is_that_of_the_picture_on_the_screen(viewer):
+    places = await viewer.page.evaluate(
+        """async (base) => {
+            const { placeOf, speedOf } = await import(`${base}/player/videos.js`);
+            const pictures = [0, 0.1, 0.2, 0.3, 2];
+            return {
+                place: [[0.15, null], [0.15, 0.1], [0.25, 0.1], [0.08, 0.1], [1.5, 0.3], [1.5, 0.1], [2.1, 2]].map(
+                    ([seconds, shown]) => placeOf(seconds, shown, pictures)),
+                speed: [0, 0.01, 0.05, -0.05, 0.2, -0.2].map((behind) => speedOf(2, behind, 1 / 30)),
+            };
+        }""",
+        BASE,
+    )
+    # Not told; in it; its next one is not shown yet; shown early; nothing new for long; a stale word; the last one.
+    assert places["place"] == pytest.approx([0.15, 0.15, 0.2, 0.1, 1.5, 1.5, 2.1], abs=0.002)
+    assert places["place"][2] < 0.2 and places["place"][3] > 0.1, "the ticks of the picture that is shown"
+    assert places["speed"] == pytest.approx([2, 2, 2.2, 1.8, 2.4, 1.6])
+
+
+async def test_an_episode_without_cameras_plays(made, look):
+    server, drawing = made
+    viewer = await look(server.url)
+
+    async def blind(route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | {"image_seq": {}})
+
+    await viewer.page.route("**/signals", blind)
+    await viewer.open(f"/episodes/{drawing.episode_id}")
+    await viewer.page.wait_for_selector(READY)
+    await viewer.page.keyboard.press("Space")
+    await viewer.page.wait_for_function("document.querySelector('lf-player').dataset.tick >= 20")
 
 
 async def test_where_it_is_stopped_the_exact_picture_is_shown_and_it_goes_on_from_where_it_is_sent(viewer, made):

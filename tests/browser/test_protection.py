@@ -72,6 +72,9 @@ def handshake(client, **headers):
 def test_our_own_page_opens_a_live_connection(fleet, ada):
     assert handshake(ada, Origin=fleet.url) == 101
     assert handshake(ada, Origin=fleet.url, **{"Sec-Fetch-Site": "same-origin"}) == 101
+    # A poll of the same origin carries no Origin, and at an address without TLS no Sec-Fetch-Site.
+    assert ada.get(f"{LIVE}polling").status_code == 200
+    assert ada.get(f"{LIVE}polling", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,7 @@ def test_our_own_page_opens_a_live_connection(fleet, ada):
 def test_another_sites_page_opens_none_with_a_persons_cookie(ada, headers):
     assert handshake(ada, **headers) == 403
     assert ada.post(f"{LIVE}polling", content="40", headers=headers).status_code == 403
+    assert ada.get(f"{LIVE}polling", headers=headers).status_code == 403
 
 
 def test_nobody_unknown_opens_one(fleet):

@@ -31,6 +31,25 @@ async def test_quality_is_a_filter(house, look, quality, expected):
     assert await shown(viewer) == wanted
 
 
+@pytest.mark.parametrize("quality", ["clean", "flagged", "jerk", "quarantined", "pending"])
+async def test_what_quality_lets_through_is_all_that_is_compared_and_collected(house, look, quality):
+    viewer = await look(house.url, "ada")
+    page = viewer.page
+    await viewer.open(f"/compare?quality={quality}")
+    await page.wait_for_selector("text=1 episodes of these filters")
+    await viewer.open("/sets")
+    await page.fill("[aria-label=Name]", quality)
+    await page.click("text=Create")
+    await page.wait_for_selector(f"[data-set={quality}]")
+    await viewer.open(f"/episodes?quality={quality}")
+    await page.select_option("[aria-label='Add to a set']", f"add-all:{quality}")
+    await page.click("[role=alertdialog] >> text='Add'")
+    await page.wait_for_selector(f"text=1 new in {quality}")
+    await viewer.open(f"/episodes?set={quality}")
+    await page.wait_for_selector("a.lf-row")
+    assert await shown(viewer) == [getattr(house, {"jerk": "flagged", "pending": "waiting"}.get(quality, quality))]
+
+
 async def test_badges_say_what_was_measured_and_against_what(house, look):
     viewer = await look(house.url, "vic")
     await viewer.open("/episodes")

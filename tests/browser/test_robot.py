@@ -3,22 +3,14 @@
 import asyncio
 import time
 
+import cv2
 import drawn_episode
+import numpy as np
 import pytest
 from drawn_episode import Drawing
+from robot_client import JOINTS, METRICS
 from test_phone import PHONE
 
-JOINTS = {
-    "names": list(drawn_episode.JOINTS),
-    "units": list(drawn_episode.UNITS),
-    "values": [10.0, -20.0, 30.0, 40.0, -50.0, 60.0],
-}
-METRICS = "".join(
-    f'lefleet_motor_temperature_celsius{{joint="{joint}"}} {36 + 4 * place}\n'
-    f'lefleet_motor_voltage_volts{{joint="{joint}"}} 5.1\nlefleet_motor_current_amperes{{joint="{joint}"}} 0.12\n'
-    f'lefleet_motor_load_ratio{{joint="{joint}"}} -0.{place}\nlefleet_motor_errors_total{{joint="{joint}"}} {place}.0\n'
-    for place, joint in enumerate(drawn_episode.JOINTS)
-)
 PATH = "/robots/robot-1"
 
 
@@ -37,10 +29,14 @@ async def test_it_shows_joints_motors_and_pictures_live(fleet, look):
     assert "60.0 %" in await page.inner_text(".lf-joint[data-joint=gripper]")
     assert "44 °C" in await page.inner_text("tr[data-joint=elbow_flex]")
     assert await page.inner_text("dt:text-is('Hardware') + dd") == "test", "as it said when it enrolled"
+    assert not await page.is_visible("dt:text-is('System')"), "an older agent"
     assert await page.get_attribute("tr[data-joint=gripper] td:nth-child(2)", "data-tone") == "warn"
     await page.wait_for_selector("lf-camera[name=front][data-state=live]")
-    tell(fleet, joints=JOINTS | {"values": [10.0, -20.0, 33.5, 40.0, -50.0, 60.0]})
+    versions = {"lerobot": "0.6.1", "torch": "2.7.1", "jetson_linux": "36.4.3", "kernel": "5.15.148-tegra"}
+    tell(fleet, joints=JOINTS | {"values": [10.0, -20.0, 33.5, 40.0, -50.0, 60.0]}, versions=versions)
     await page.wait_for_selector("[data-joint=elbow_flex] >> text=33.5°")
+    assert await page.inner_text("dt:text-is('Policies run on') + dd") == "LeRobot 0.6.1 · torch 2.7.1"
+    assert await page.inner_text("dt:text-is('System') + dd") == "Jetson Linux 36.4.3 · Linux 5.15.148-tegra"
     await viewer.shot("robot")
 
 
@@ -52,15 +48,47 @@ async def test_the_drawn_arm_turns_with_the_joints(fleet, look):
     canvas = viewer.page.locator(".lf-arm canvas")
     before = await drawn(canvas)
     tell(fleet, joints=JOINTS | {"values": [-60.0, 20.0, -30.0, 10.0, 0.0, 0.0]})
+
+    async def turned() -> bool:
+        return await drawn(canvas) != before
+
+    await becomes(turned)
+
+
+async def becomes(holds) -> None:
     for _ in range(50):
-        if await drawn(canvas) != before:
-            break
+        if await holds():
+            return
         await asyncio.sleep(0.1)
-    assert await drawn(canvas) != before
+    assert await holds()
 
 
 async def drawn(canvas) -> bytes:
     return await canvas.screenshot()
+
+
+async def test_the_drawn_arm_follows_a_switch_of_the_theme(fleet, look):
+    tell(fleet)
+    viewer = await look(fleet.url)
+    await viewer.open(PATH)
+    await viewer.page.wait_for_selector(".lf-arm[data-known=yes]")
+    canvas = viewer.page.locator(".lf-arm canvas")
+
+    async def corner() -> int:
+        """How bright it is above the floor, 0 to 255."""
+        picture = cv2.imdecode(np.frombuffer(await drawn(canvas), np.uint8), cv2.IMREAD_GRAYSCALE)
+        return int(picture[-4, 4])
+
+    async def is_dark() -> bool:
+        return await corner() < 60
+
+    async def is_light() -> bool:
+        return await corner() > 180
+
+    for is_ground in (is_dark, is_light, is_dark):
+        await becomes(is_ground)
+        await viewer.shot(f"robot-arm-{await viewer.page.get_attribute('html', 'data-theme')}")
+        await viewer.page.click("[data-theme-switch]")
 
 
 async def test_a_robot_that_is_looked_at_is_asked_to_tell_more_often(serve, look):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lefleet_server.dashboard import units
+from lefleet_server import units
 from lefleet_server.dashboard.filters import Cursor, Filters
 from lefleet_server.shared import Shared
 

@@ -45,6 +45,37 @@ async def test_a_viewer_only_looks(running, look):
     assert await viewer.page.get_attribute(SUCCESS, "title") == "Ending an episode needs the role operator"
 
 
+@pytest.mark.parametrize("path", ["/", "/robots/robot-1"])
+async def test_redo_asks_first(running, look, path):
+    server, robot = running
+    episode = uuid.uuid4().hex
+    robot.heartbeat(episode_id=episode)
+    viewer = await look(server.url)
+    await viewer.open(path)
+    redo = ".lf-verdict button:has-text('Redo')"
+    for answer in ("Cancel", "Redo"):
+        await viewer.page.click(redo)
+        await viewer.page.wait_for_selector("[role=alertdialog] >> text=Do the episode of robot-1 again?")
+        await viewer.page.click(f"[role=alertdialog] >> text='{answer}'")
+        await viewer.page.wait_for_selector("[role=alertdialog]", state="hidden")
+        if answer == "Cancel":
+            assert robot.verdict()["episode_id"] != episode
+    await viewer.page.wait_for_selector(".lf-verdict >> text=Ending: redo")
+    assert (robot.verdict()["episode_id"], robot.verdict()["word"]) == (episode, "redo")
+
+
+async def test_a_thumb_on_a_wide_screen_finds_its_buttons(running, look):
+    server, robot = running
+    robot.heartbeat(episode_id=uuid.uuid4().hex)
+    viewer = await look(server.url, viewport={"width": 1180, "height": 820}, has_touch=True, is_mobile=True)
+    for path, buttons in (("/", f"{CARD} .lf-verdict .lf-segment"), ("/episodes", ".lf-selection .lf-segment")):
+        await viewer.open(path)
+        await viewer.page.locator(buttons).first.wait_for()
+        heights = [(await each.bounding_box())["height"] for each in await viewer.page.locator(buttons).all()]
+        assert len(heights) == 4 and min(heights) >= 44
+        await viewer.shot(f"tablet-{'verdict' if path == '/' else 'selection'}")
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("device", ["desk", "phone"])
 async def test_how_it_looks(running, look, theme, device):

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lefleet_server import units
 from lefleet_server.analysis import FlagName
-from lefleet_server.dashboard import acting, agents, audit_words, quality, units
+from lefleet_server.dashboard import acting, agents, audit_words, quality
 from lefleet_server.dashboard.audit_view import AuditView
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.problems import Conflict

@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lefleet_agent import credential
 from lefleet_agent.courier.api import ServerApi
-from lefleet_agent.courier.errors import Rejected, Retryable, Unauthorised, UploadGone
+from lefleet_agent.courier.errors import Garbled, Rejected, Retryable, Unauthorised, UploadGone
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.losses import LossCheck
 from lefleet_agent.courier.pace import Pieces
-from lefleet_agent.courier.uploads import Uploader
+from lefleet_agent.courier.uploads import MOST_GARBLED, Uploader
 from lefleet_agent.liveness import health
 from lefleet_agent.spool import State
 from lefleet_agent.wiring import build_courier, build_report
@@ -158,6 +158,72 @@ def test_a_file_that_changed_on_the_robots_disk_is_refused_kept_and_does_not_hol
     assert side.spool.get(bad).state is State.REFUSED and "changed on this disk" in side.spool.get(bad).reason
     assert path.exists()
     assert side.spool.get(good).state is State.ACKNOWLEDGED
+    assert build_report(side.settings).heartbeat("")["spool"]["refused_episodes"] == 1
+
+
+class Garbling(ServerApi):
+    """Over a way that changes a byte of each body, so many times."""
+
+    left = 0
+
+    def send_bytes(self, url: str, path: Path, offset: int, length: int) -> int:
+        if not self.left:
+            return super().send_bytes(url, path, offset, length)
+        self.left -= 1
+        data = bytearray(path.read_bytes())
+        data[offset] ^= 0xFF
+        other = path.with_suffix(".other")
+        other.write_bytes(data)
+        return super().send_bytes(url, other, offset, length)
+
+
+def test_bytes_that_changed_on_their_way_are_sent_again(server, enrolled):
+    side = enrolled(server)
+    episode_id = side.record()
+    api = Garbling(server, credential.read(side.settings.state_dir, "robot-1").token)
+    api.left = 1
+    work = uploader(side, api=api)
+    with pytest.raises(Retryable, match=r"is as it was recorded, and arrived otherwise: .* sha256: announced"):
+        work.step()
+    assert side.spool.get(episode_id).state is State.WAITING
+    assert work.step()
+    assert side.spool.get(episode_id).state is State.ACKNOWLEDGED
+
+
+def test_bytes_that_change_each_time_are_refused_in_the_end_and_offered_again_when_asked(server, enrolled):
+    side = enrolled(server)
+    episode_id = side.record()
+    api = Garbling(server, credential.read(side.settings.state_dir, "robot-1").token)
+    api.left = 10**6
+    work = uploader(side, api=api)
+    for _ in range(MOST_GARBLED - 1):
+        with pytest.raises(Retryable):
+            work.step()
+    assert work.step()
+    assert side.spool.get(episode_id).state is State.REFUSED
+    assert f"otherwise {MOST_GARBLED} times" in side.spool.get(episode_id).reason
+    assert [each.episode_id for each in side.spool.retry_refused()] == [episode_id]
+    api.left = 0
+    assert work.step()
+    assert side.spool.get(episode_id).state is State.ACKNOWLEDGED
+
+
+def test_a_refused_file_that_somebody_deletes_meanwhile_is_written_off(server, enrolled):
+    side = enrolled(server)
+    episode_id = side.record()
+
+    class Deleted(Garbling):
+        def send_bytes(self, url: str, path: Path, offset: int, length: int) -> int:
+            try:
+                return super().send_bytes(url, path, offset, length)
+            except Garbled:
+                path.unlink()
+                raise
+
+    api = Deleted(server, credential.read(side.settings.state_dir, "robot-1").token)
+    api.left = 1
+    assert uploader(side, api=api).step()
+    assert side.spool.get(episode_id).state is State.FREED
 
 
 def test_an_episode_that_keeps_failing_does_not_hold_up_the_others(server, enrolled):

@@ -21,6 +21,7 @@ from lefleet_agent.spool import Spool
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 type Fault = Callable[["Request"], None]
 """Answers in the server's place, or not at all; it may close the connection."""

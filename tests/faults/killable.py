@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import asyncpg
 import httpx
@@ -38,6 +39,8 @@ class Program:
         self._environment = environment
         self.program = ["-m", "lefleet_server"]
         """What Python runs, before the words."""
+        self.before: list[str] = []
+        """What starts Python, and becomes it."""
         self.kind = words[0]
         self.process: subprocess.Popen[bytes] | None = None
         self.worked = False
@@ -47,7 +50,7 @@ class Program:
 
     def start(self) -> None:
         self.worked = False
-        command = [sys.executable, *self.program, *self.words, "--config", str(self.config)]
+        command = [*self.before, sys.executable, *self.program, *self.words, "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=os.environ | self._environment, stdout=log, stderr=log)
 
@@ -93,14 +96,17 @@ class Postgres(Program):
         """The rows, over a connection of its own. Raises OSError, asyncpg.PostgresError."""
 
         async def main() -> list[asyncpg.Record]:
-            arguments = cluster.read(self._folder).connection_arguments() | {"database": database}
-            connection = await asyncpg.connect(**arguments, timeout=10)
+            connection = await asyncpg.connect(**self.arguments() | {"database": database}, timeout=10)
             try:
                 return list(await connection.fetch(query))
             finally:
                 await connection.close()
 
         return asyncio.run(main())
+
+    def arguments(self) -> dict[str, Any]:
+        """How to connect, for asyncpg."""
+        return cluster.read(self._folder).connection_arguments()
 
     def _answers(self) -> bool:
         try:
@@ -147,13 +153,13 @@ def left_running(folder: Path) -> list[str]:
     return [line for line in lines if f"{folder}/" in line]
 
 
-def wait_for(condition: Callable[[], bool], most_s: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], most_s: float, what: str, look_s: float = 0.2) -> None:
     """Raises TimeoutError, which names what did not come."""
     until_s = time.monotonic() + most_s
     while not condition():
         if time.monotonic() > until_s:
             raise TimeoutError(f"{what}: not within {most_s:g} s")
-        time.sleep(0.2)
+        time.sleep(look_s)
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Robot:
                 failures += 1
                 self.seen[_kind(error)] += 1
                 at = (at + 1) % len(self._uploaders)
-                self._last.wait(backoff_s(failures, RETRY_FIRST_S, RETRY_MAX_S))
+                time.sleep(backoff_s(failures, RETRY_FIRST_S, RETRY_MAX_S))
 
     def lost(self) -> int:
         """Asks each API process what it lacks of what has a receipt; how many episodes wait again."""

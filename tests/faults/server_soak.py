@@ -1,138 +1,51 @@
 """Kill API processes, workers and PostgreSQL at random moments of many uploads; nothing that has a receipt may be lost.
 
     python tests/faults/server_soak.py --uploads 10000 --seed 1 --json server-soak.json
+    python tests/faults/server_soak.py --uploads 300 --store s3     # as on several hosts; the S3 server is killed too
 
-The test suite does a hundred and fifty. It checks by assertion and returns what it saw, for the report.
+The test suite does some of it. It checks by assertion and returns what it saw, for the report.
 """
 
 import argparse
-import contextlib
 import hashlib
+import itertools
 import json
 import logging
-import os
 import random
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import httpx
 import numpy as np
 import structlog
-import yaml
-from killable import Postgres, Program, answers, command, free_port, left_running, wait_for
+from killable import Program, wait_for
+from one_host import House
 from robot_uploads import Robot
+from several_hosts import Hosts
 from small_episodes import write_episode
 
 from lefleet_agent.spooled import SpooledEpisode
 
 ROBOTS = 4
 A_FILMED_ONE_OF = 10
-MOMENT_S = 1.5
-"""A kill comes within so much after its episodes were handed over: about as long as they take."""
 SETTLE_S = 7200.0
+
+STORES: dict[str, Callable[[Path], House]] = {"folder": House, "s3": Hosts}
 
 type Tell = Callable[[int, str], None]
 """Hears how many uploads have begun, and what happens now."""
 
 
-class House:
-    """PostgreSQL, two API processes and two workers on one folder of files, and robots that upload."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.folder, self._ports = folder, [free_port() for _ in range(4)]
-        self._environment = environment
-        """Of all but PostgreSQL, which takes nothing of its caller's."""
-        self.configs = [self._config(number) for number in range(2)]
-        self.urls = [f"http://127.0.0.1:{port}" for port in self._ports[:2]]
-        self.postgres = Postgres(self.configs[0], folder / "postgres.log")
-        self.programs: dict[str, list[Program]] = {"postgres": [self.postgres], "serve": [], "worker": []}
-        for number, config in enumerate(self.configs):
-            log = folder / f"serve-{number}.log"
-            ready = partial(answers, f"{self.urls[number]}/readyz")
-            self.programs["serve"].append(Program(["serve"], config, log, ready, environment))
-            port = self._ports[2 + number]
-            words = ["worker", "--metrics-port", str(port)]
-            ready = partial(answers, f"http://127.0.0.1:{port}/metrics")
-            log = folder / f"worker-{number}.log"
-            self.programs["worker"].append(Program(words, config, log, ready, environment))
-
-    @property
-    def all(self) -> list[Program]:
-        return [program for programs in self.programs.values() for program in programs]
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """All of it, until the block ends; then nothing of it may be left."""
-        self.postgres.start()
-        try:
-            self.postgres.wait_ready()
-            self.command("migrate")
-            for program in self.all[1:]:
-                program.start()
-            for program in self.all[1:]:
-                program.wait_ready()
-            yield
-        finally:
-            for program in reversed(self.all):
-                program.stop()
-            self.command("postgres", "--erase")
-        wait_for(lambda: not left_running(self.folder), 30, "children of killed programs end")
-
-    def command(self, *words: str) -> str:
-        return command(self.configs[0], *words, environment=self._environment)
-
-    @contextlib.contextmanager
-    def admin(self) -> Iterator[httpx.Client]:
-        """A person who is logged in, at the first API process."""
-        self.command("users", "add", "soak", "--role", "admin")
-        with httpx.Client(base_url=self.urls[0], timeout=60) as client:
-            self.log_in(client)
-            yield client
-
-    def log_in(self, client: httpx.Client) -> None:
-        url = json.loads(self.command("login-link", "--user", "soak", "--json"))["url"]
-        client.post("/api/v1/login", json={"code": url.partition("code=")[2]}).raise_for_status()
-
-    def robot(self, admin: httpx.Client, robot_id: str) -> Robot:
-        answer = admin.post(f"/api/v1/robots/{robot_id}/enrolment-code").raise_for_status()
-        body = {"code": answer.json()["code"], "robot_id": robot_id, "agent_version": "0.1.0", "hw": "a soak"}
-        token = admin.post("/api/v1/robots/enrol", json=body).raise_for_status().json()["token"]
-        return Robot(robot_id, token, self.urls, self.folder / robot_id)
-
-    def revive(self) -> None:
-        for program in self.all:
-            program.revive()
-
-    def no_job_waits(self) -> bool:
-        self.revive()
-        return not self.postgres.ask("SELECT 1 FROM jobs WHERE state <> 'dead' LIMIT 1")
-
-    def _config(self, number: int) -> Path:
-        config = self.folder / f"server-{number}.yml"
-        settings = {
-            "state_dir": str(self.folder / "state"),
-            "postgres_dir": str(self.folder / "postgres"),
-            "port": self._ports[number],
-            "min_free_bytes": 0,
-            "job_heartbeat_timeout_s": 3,
-        }
-        config.write_text(yaml.safe_dump(settings))
-        return config
-
-
-def soak(uploads: int, folder: Path, seed: int, every: int, tell: Tell = lambda *_: None) -> dict[str, Any]:
+def soak(house: House, uploads: int, seed: int, every: int, tell: Tell = lambda *_: None) -> dict[str, Any]:
     """A kill after `every` uploads. Returns what was seen.
 
-    `folder` must be open to everyone: PostgreSQL may run as a user of its own.
+    The house's folder must be open to everyone: PostgreSQL may run as a user of its own.
     """
-    house = House(folder)
     with house.running(), house.admin() as admin:
         robots = [house.robot(admin, f"robot-{number}") for number in range(ROBOTS)]
         began_s = time.monotonic()
@@ -154,30 +67,32 @@ def soak(uploads: int, folder: Path, seed: int, every: int, tell: Tell = lambda 
 def upload_under_kills(
     house: House, robots: list[Robot], uploads: int, seed: int, every: int, tell: Tell
 ) -> Counter[str]:
-    """Hands out episodes, `every` so many kills a program at a random moment; how often which."""
+    """Hands out `every` episodes, kills a program while some of them wait, and so on; how often which."""
     chance, noise = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - moments, not secrets
     threads = [threading.Thread(target=robot.run, name=robot.robot_id, daemon=True) for robot in robots]
     for thread in threads:
         thread.start()
 
-    def few_wait() -> bool:
+    def waiting() -> int:
         house.revive()
-        return sum(robot.spool.stats().waiting_episodes for robot in robots) <= every + len(robots)
+        return sum(robot.spool.stats().waiting_episodes for robot in robots)
 
     kills: Counter[str] = Counter()
     turns: list[str] = []
-    for number in range(uploads):
-        robot = robots[number % len(robots)]
-        robot.add(write_episode(robot.spool.folder, robot.robot_id, noise, camera=number % A_FILMED_ONE_OF == 0))
-        if number % every == every - 1:
-            # Kills that follow faster than programs start would find nobody at work, and uploads without kills later.
-            wait_for(few_wait, SETTLE_S, "robots go on after a kill")
-            if not turns:
-                turns = chance.sample(sorted(house.programs), len(house.programs))
-            kind = turns.pop()
-            kill_one(chance.choice(house.programs[kind]), house, chance)
-            kills[kind] += 1
-            tell(number + 1, f"{kills.total()} kills")
+    for numbers in itertools.batched(range(uploads), every):
+        # Kills that follow faster than programs start would find nobody at work, and uploads without kills later.
+        wait_for(lambda: waiting() <= every + len(robots), SETTLE_S, "robots go on after a kill")
+        if not turns:
+            turns = chance.sample(sorted(house.programs), len(house.programs))
+        kind = turns.pop()
+        program = chance.choice(house.programs[kind])
+        program.wait_ready()
+        add_episodes(robots, numbers, noise)
+        left = chance.randint(2, max(2, waiting()))
+        wait_for(lambda left=left: waiting() <= left, SETTLE_S, "robots upload", look_s=0.02)
+        kill_one(program, chance)
+        kills[kind] += 1
+        tell(numbers[-1] + 1, f"{kills.total()} kills")
     for robot in robots:
         robot.finish()
 
@@ -189,11 +104,16 @@ def upload_under_kills(
     return kills
 
 
-def kill_one(program: Program, house: House, chance: random.Random) -> None:
-    """One that works, at a random moment. It is down for a moment, and others go on while it starts."""
-    program.wait_ready()
-    house.revive()
-    time.sleep(chance.uniform(0, MOMENT_S))
+def add_episodes(robots: list[Robot], numbers: Iterable[int], noise: np.random.Generator) -> None:
+    """Hands them out in turn, all at once: to write them takes longer than a fast machine takes to upload them."""
+    taken = [(robots[number % len(robots)], number % A_FILMED_ONE_OF == 0) for number in numbers]
+    written = [write_episode(robot.spool.folder, robot.robot_id, noise, camera=camera) for robot, camera in taken]
+    for (robot, _), path in zip(taken, written, strict=True):
+        robot.add(path)
+
+
+def kill_one(program: Program, chance: random.Random) -> None:
+    """It is down for a moment, and others go on while it starts."""
     program.kill()
     time.sleep(chance.uniform(0, 0.5))
     program.start()
@@ -240,17 +160,10 @@ def check_files(house: House, admin: httpx.Client, delivered: list[SpooledEpisod
     for episode in delivered:
         data = admin.get(f"/api/v1/episodes/{episode.episode_id}/file").raise_for_status().content
         assert hashlib.sha256(data).hexdigest() == episode.sha256, f"{episode.episode_id} has other bytes"
-    age(house.folder / "state" / "blobs")
+    house.age_files()
     fsck: dict[str, Any] = json.loads(house.command("fsck", "--deep", "--json"))
     assert fsck["clean"], fsck
     return fsck
-
-
-def age(folder: Path) -> None:
-    """Makes every file look old: fsck leaves young ones alone, which may be on their way."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            os.utime(path, (1, 1))
 
 
 def main() -> None:
@@ -260,6 +173,7 @@ def main() -> None:
     options.add_argument("--uploads", type=int, default=150)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--every", type=int, default=16, help="uploads from one kill to the next")
+    options.add_argument("--store", choices=STORES, default="folder", help="s3: each program as on a host of its own")
     options.add_argument("--json", type=Path, help="write what was seen here")
     given = options.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -271,7 +185,7 @@ def main() -> None:
         def tell(begun: int, words: str) -> None:
             progress.update(task, completed=begun, description=words)
 
-        seen = soak(given.uploads, Path(folder), given.seed, given.every, tell)
+        seen = soak(STORES[given.store](Path(folder)), given.uploads, given.seed, given.every, tell)
     print(json.dumps(seen, indent=1))
     if given.json:
         given.json.write_text(json.dumps(seen, indent=1) + "\n")

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 from killable import wait_for
-from server_soak import A_FILMED_ONE_OF, House, check
+from one_host import House
+from server_soak import A_FILMED_ONE_OF, check
 from small_episodes import write_episode
 
 pytestmark = pytest.mark.faults

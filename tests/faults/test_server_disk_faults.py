@@ -32,7 +32,7 @@ def disk(make_disk, tmp_path):
 
 @pytest.fixture
 def server(server_settings, disk, tmp_path, wait_until) -> Iterator[Server]:
-    settings = server_settings | {"state_dir": str(disk.place), "job_attempts": 20}
+    settings = server_settings | {"state_dir": str(disk.place)}
     yield from served(settings, tmp_path, wait_until)
 
 
@@ -226,6 +226,43 @@ class TestOfTheDatabase:
         wait_until(lambda: not database.ask("SELECT 1 FROM jobs"), 120)
         assert len(database.ask("SELECT 1 FROM episode_analysis WHERE state = 'analysed'")) == len(accepted) + 1
         assert ended(server, worker, database) == [None] * 3
+
+    def test_without_room_for_its_log_it_is_away_and_all_goes_on_with_space(
+        self, server, robot, worker, database, disk, tmp_path, wait_until
+    ):
+        first, late = episode(tmp_path), episode(tmp_path)
+        deliver(robot, *first)
+        worker.start()
+        wait_until(lambda: not database.ask("SELECT 1 FROM jobs WHERE queue = 'analysis'"), 120)
+        asyncio.run(log_until_it_fails(database, disk.fill))
+        assert b"PANIC" in database.log.read_bytes()
+        # It may end for good, as it does where its recovery finds no room either.
+        wait_until(lambda: httpx.get(f"{server.base}/readyz").status_code == 503)
+        assert attempt(robot, *late).status_code in {503, 507}
+        assert ended(server, worker) == [None] * 2
+        disk.empty()
+        database.revive()
+        database.wait_ready()
+        wait_until(lambda: httpx.get(f"{server.base}/readyz").status_code == 200, 60)
+        deliver(robot, *late)
+        for each in (first, late):
+            assert robot.get(f"/api/v1/robot/receipts/{hashlib.sha256(each[1]).hexdigest()}").status_code == 200
+        wait_until(lambda: not database.ask("SELECT 1 FROM jobs"), 120)
+        assert ended(server, worker) == [None] * 2
+
+
+async def log_until_it_fails(database: Postgres, fill: Callable[[], None]) -> None:
+    """Has PostgreSQL write ahead until there is no room for its next file. The disk is filled when it listens."""
+    connection = await asyncpg.connect(**database.arguments())
+    try:
+        fill()
+        for _ in range(100):
+            await connection.execute("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return
+    finally:
+        connection.terminate()
+    raise AssertionError("there was room for 400 MB of its log")
 
 
 def episode(folder: Path) -> tuple[Path, bytes]:

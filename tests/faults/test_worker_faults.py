@@ -20,6 +20,7 @@ from lefleet_server.analysis import service
 from lefleet_server.app import build_services
 from lefleet_server.config import Settings
 from lefleet_server.episodes.models import Episode
+from lefleet_server.jobs import backlog
 from lefleet_server.robots.models import Robot
 
 pytestmark = pytest.mark.faults
@@ -48,8 +49,7 @@ async def fill(settings: Settings, folder) -> set[str]:
         values |= numbers | dict.fromkeys(words, "") | {"meta": {}, "image_index": {}}
         async with services.db.transaction() as session:
             await session.execute(insert(Episode).values(values))
-    async with services.db.transaction() as session:
-        assert await service.enqueue_older(session) == EPISODES
+    assert await backlog.enqueue(services.db, [service.older()]) == EPISODES
     await services.db.close()
     return bad
 
@@ -66,7 +66,7 @@ def ask(url: str, query: str) -> list:
 
 
 def test_workers_killed_in_turn_leave_every_episode_analysed_or_quarantined_once(server_settings, tmp_path, wait_until):
-    values = server_settings | {"job_heartbeat_timeout_s": 2, "job_attempts": 20}
+    values = server_settings | {"job_heartbeat_timeout_s": 2}
     config = tmp_path / "server.yml"
     config.write_text(yaml.safe_dump(values))
     bad = asyncio.run(fill(Settings(**values), tmp_path))

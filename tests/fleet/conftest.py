@@ -16,6 +16,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 KEEP = bool(os.environ.get("LEFLEET_FLEET_KEEP"))
+_BEGUN_S = time.monotonic()
 
 sys.path.insert(0, str(HERE))  # this folder's modules: pytest's importlib mode puts nothing there
 import fleet as simulated  # noqa: E402
@@ -63,7 +64,7 @@ class Play:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    words = "begin no further module after so many minutes: what is left is skipped"
+    words = "begin no further test after so many minutes: what is left is skipped"
     parser.addoption("--minutes", type=float, default=float("inf"), help=words)
 
 
@@ -72,15 +73,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem != "test_fleet")
 
 
-@pytest.fixture(scope="session")
-def begun_s() -> float:
-    return time.monotonic()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_time(request: pytest.FixtureRequest, begun_s: float) -> None:
-    minutes = request.config.getoption("--minutes")
-    if time.monotonic() - begun_s > minutes * 60:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before its fixtures, which may take longer than the test."""
+    minutes = item.config.getoption("--minutes")
+    if time.monotonic() - _BEGUN_S > minutes * 60:
         pytest.skip(f"--minutes {minutes:g} are over; `make test-fleet` runs it all")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 from floor import REGISTRY_PORT, Floor, bring_up, elsewhere
 
 SITE = "site.yml"
@@ -55,6 +56,12 @@ def test_people_get_in_by_a_link_of_the_servers_command(floor: Floor) -> None:
     link = json.loads(floor.server.run("lefleet-server login-link --user alex --json").stdout)["url"]
     assert link.startswith(f"https://{floor.server.domain}/login?code=")
     assert floor.https(link.removeprefix(f"https://{floor.server.domain}")).startswith(("200", "303"))
+
+
+def test_the_server_reaches_prometheus_whose_alerts_it_shows(floor: Floor) -> None:
+    settings = yaml.safe_load((floor.inventory / "group_vars" / "servers.yml").read_text())["server_settings"]
+    ask = f"import urllib.request as web; print(web.urlopen('{settings['prometheus_url']}/api/v1/alerts').status)"
+    assert floor.server.run(f'docker exec lefleet-api-1 python3 -c "{ask}"').stdout.strip() == "200"
 
 
 def test_a_second_run_changes_nothing(floor: Floor) -> None:

@@ -22,6 +22,7 @@ NAME = "h5-server"
 SECRETS = "/etc/lefleet/server/secrets"
 COMPOSE = "docker compose --file /opt/lefleet/server/compose.yml"
 TUS = {"Tus-Resumable": "1.0.0"}
+PROMETHEUS = "172.30.213.1:9090"
 PORT_NAMES = {"": 443, "registry": 5443, "push": 5444}
 
 
@@ -44,11 +45,17 @@ def variables() -> dict[str, Any]:
         "server_runtime": "container",
         "server_other_names": ["{{ ansible_host }}"],
         "server_images": words,
-        "server_settings": {"min_free_bytes": 0, "heartbeat_interval_s": 2},
+        "server_settings": {
+            "min_free_bytes": 0,
+            "heartbeat_interval_s": 2,
+            "prometheus_url": f"http://{PROMETHEUS}",
+        },
         "server_registry_password": "a password of the vault: $1 'quoted'",
         "monitoring_prometheus": True,
         "monitoring_prometheus_image": {"source": "archive", "archive": str(images.archive("prometheus"))},
+        "monitoring_prometheus_listen": PROMETHEUS,
         "monitoring_prometheus_interval_s": 5,
+        "monitoring_rules": [{"name": "own", "rules": [{"alert": "Seen", "expr": 'up{job="robots"} == 1'}]}],
         "monitoring_nodes": [{"targets": ["127.0.0.1:9100"], "labels": {"host": NAME}}],
     }
 
@@ -251,7 +258,7 @@ def test_prometheus_reads_server_robots_and_nodes(
     def up() -> dict[str, str]:
         beat = {"state": "running", "metrics": "# TYPE lefleet_estops counter\nlefleet_estops_total 0\n"}
         client.post("/api/v1/robot/heartbeat", headers=credential, json=beat).raise_for_status()
-        answer = json.loads(host.run("curl -s 'http://127.0.0.1:9090/api/v1/query?query=up'").stdout)
+        answer = json.loads(host.run(f"curl -s 'http://{PROMETHEUS}/api/v1/query?query=up'").stdout)
         return {
             one["metric"].get("robot_id", one["metric"]["job"]): one["value"][1] for one in answer["data"]["result"]
         }
@@ -259,6 +266,14 @@ def test_prometheus_reads_server_robots_and_nodes(
     wait_until(lambda: up() == {"robot-seen": "1", "server": "1", "workers": "1", "nodes": "1"})
     assert "127.0.0.1:9100" in host.run("ss -tlnH").stdout
     assert "0.0.0.0:9100" not in host.run("ss -tlnH").stdout
+
+    def alerts() -> list[str]:
+        up()
+        shown = person.get("/api/v1/robots/robot-seen").raise_for_status().json()
+        return [alert["name"] for alert in shown["alerts"] or []]
+
+    person = logged_in(host, client)
+    wait_until(lambda: alerts() == ["Seen"])
 
 
 def test_a_changed_setting_replaces_the_server_and_its_worker_and_nothing_else(

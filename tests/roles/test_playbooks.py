@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lefleet_agent.host import parse
+
 pytestmark = pytest.mark.timeout(900)  # a machine that is busy with hosts takes minutes for what takes seconds
 REPO = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -300,6 +302,8 @@ def test_drift_names_the_roles_that_a_host_differs_from(lab: Lab, tmp_path: Path
     metrics = (tmp_path / "textfiles" / "lefleet_drift.prom").read_text()
     assert 'lefleet_drift{role="swap"} 1\n' in metrics and 'lefleet_drift{role="docker"} 0\n' in metrics
     assert "lefleet_drift_checked_timestamp_seconds 1" in metrics
+    told = parse(metrics)  # as the robot's courier reads it
+    assert told.differs == {**dict.fromkeys(FEW_OF_ROBOTS, False), "swap": True} and told.checked_unix_s > 1_700_000_000
 
 
 def test_a_comparison_of_a_part_leaves_the_metrics_alone(lab: Lab, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ READ = """
   hosts: all
   gather_facts: false
   vars:
+    role_path: "{{ role_folder | dirname }}/monitoring"
     __monitoring_workers_found: {content: "{{ listed | to_json | b64encode }}"}
     __monitoring_token_found: {stat: {}}
     __monitoring_ca_found: {stat: {}}

@@ -5,10 +5,12 @@ import base64
 import hashlib
 import json
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import httpx
@@ -23,6 +25,8 @@ from lefleet_server.config import Settings
 from lefleet_server.robots import service as robots
 from lefleet_server.services import Services
 
+sys.path.append(str(Path(__file__).parent))  # behind the others: tests/browser has files of the same names
+
 TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = TUS | {"Content-Type": "application/offset+octet-stream"}
 UPLOADS = "/api/v1/robot/uploads"
@@ -30,7 +34,7 @@ UPLOADS = "/api/v1/robot/uploads"
 
 @pytest.fixture
 def store() -> str:
-    """Which store the server has: tests that hold for both say `both_stores`."""
+    """Which store the server has; tests that hold for others too say which."""
     return "local"
 
 
@@ -40,26 +44,32 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def settings(server_settings: dict, store: str, prefix: str, request: pytest.FixtureRequest) -> Settings:
-    more = request.getfixturevalue("s3").settings(prefix) if store == "s3" else {}
-    return Settings(**server_settings | more)
+def store_server(store: str, request: pytest.FixtureRequest) -> Any:
+    """The object store of that name (tests/object_stores.py); None for the local store."""
+    return None if store == "local" else request.getfixturevalue(store)
 
 
 @pytest.fixture
-def stored(settings: Settings, store: str, prefix: str, request: pytest.FixtureRequest) -> Callable[[str], list[Path]]:
-    """`stored("blobs")`, `stored("incoming")`: the files in that part of the store, wherever it is."""
-    root = request.getfixturevalue("s3").files(prefix, ".") if store == "s3" else settings.store_dir
+def settings(server_settings: dict, store_server: Any, prefix: str) -> Settings:
+    return Settings(**server_settings | (store_server.settings(prefix) if store_server else {}))
 
-    def files(part: str) -> list[Path]:
-        return [path for path in (root / part).rglob("*") if path.is_file()]
+
+@pytest.fixture
+def stored(settings: Settings, store_server: Any, prefix: str) -> Callable[[str], list[Any]]:
+    """`stored("blobs")`, `stored("incoming")`: what is in that part of the store, as Paths or much like them."""
+
+    def files(part: str) -> list[Any]:
+        if store_server:
+            return store_server.stored(prefix, part)
+        return [path for path in (settings.store_dir / part).rglob("*") if path.is_file()]
 
     return files
 
 
 @pytest.fixture
-def age(store: str, request: pytest.FixtureRequest) -> Callable[[Path], None]:
-    """Makes a file of the store look old."""
-    return request.getfixturevalue("s3").age if store == "s3" else lambda path: os.utime(path, (0, 0))
+def age(store_server: Any) -> Callable[[Path], None]:
+    """Makes a file of the store look old, where there is a way."""
+    return store_server.age if store_server else lambda path: os.utime(path, (0, 0))
 
 
 @pytest.fixture

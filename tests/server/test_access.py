@@ -44,12 +44,17 @@ ACCESS = {
     ],
     "viewer": [
         f"GET {API}/me",
+        f"GET {API}/me/views",
+        f"PUT {API}/me/views",
+        f"DELETE {API}/me/views",
         f"GET {API}/robots",
         f"GET {API}/robots/{{robot_id}}",
         f"GET {API}/robots/{{robot_id}}/cameras/{{name}}.jpg",
         f"GET {API}/robots/{{robot_id}}/notes",
         f"GET {API}/robots/{{robot_id}}/changes",
+        f"GET {API}/robots/{{robot_id}}/events",
         f"GET {API}/episodes",
+        f"GET {API}/policies",
         f"GET {API}/episodes/{{episode_id}}",
         f"GET {API}/comparison",
         f"GET {API}/sets",
@@ -99,6 +104,7 @@ ACCESS = {
         f"DELETE {API}/users/{{username}}/sessions",
         f"DELETE {API}/users/{{username}}/sessions/{{session_id}}",
         f"POST {API}/robots/{{robot_id}}/enrolment-code",
+        f"GET {API}/robots/{{robot_id}}/credential",
         f"DELETE {API}/robots/{{robot_id}}/credential",
         f"DELETE {API}/episodes/{{episode_id}}",
         f"DELETE {API}/episodes/{{episode_id}}/hold",
@@ -107,6 +113,7 @@ ACCESS = {
         f"PUT {API}/retention/rules/{{name}}",
         f"DELETE {API}/retention/rules/{{name}}",
         f"GET {API}/retention/plan",
+        f"GET {API}/retention/nights",
     ],
 }
 NEEDS = {route: need for need, routes in ACCESS.items() for route in routes}

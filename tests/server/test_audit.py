@@ -18,10 +18,10 @@ UNAUDITED = {
     f"POST {API}/robot/receipts/missing": "a question, with a body",
     f"POST {API}/robot/uploads": "bytes on their way: the episode's row is the record of what was stored",
     f"PATCH {API}/robot/uploads/{{upload_id}}": "as above",
-    f"DELETE {API}/robot/uploads/{{upload_id}}": "as above",
 }
 ESTOP = f"{API}/robots/robot-9/estop"
 VERDICT = f"{API}/robots/{{robot_id}}/verdict"
+TUS = {"Tus-Resumable": "1.0.0"}
 RUNS = {"orders": {"reboot": 0}, "state": "running", "episode_id": "a1" * 16}
 
 
@@ -43,7 +43,8 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
     secrets: list[str] = []
     path = episode_file(robot_id="robot-1")
     (await robot.upload(path)).raise_for_status()
-    ids = {"episode": path.stem, "robot": "robot-1"}
+    begun = await robot.announce(b"bytes", "b2" * 16)
+    ids = {"episode": path.stem, "robot": "robot-1", "upload": begun.headers["location"]}
     for method, route, make in steps:
         if route == f"{API}/jobs/retry":
             async with services.db.transaction() as session:
@@ -70,6 +71,7 @@ async def everything(services, admin, enrol, connect, robot, episode_file):
 
 
 PASSWORD = "a secret nobody may see"
+VIEW = {"page": "fleet", "name": "Bad ones"}
 STEPS = [
     ("POST", f"{API}/users", lambda _: (f"{API}/users", {"json": {"username": "eve", "role": "viewer"}})),
     ("PATCH", f"{API}/users/{{username}}", lambda _: (f"{API}/users/eve", {"json": {"role": "operator"}})),
@@ -85,6 +87,8 @@ STEPS = [
     ("DELETE", f"{API}/tokens/{{token_id}}", lambda ids: (f"{API}/tokens/{ids['id']}", {})),
     ("PUT", f"{API}/me/password", lambda _: (f"{API}/me/password", {"json": {"new": PASSWORD}})),
     ("DELETE", f"{API}/me/sessions", lambda _: (f"{API}/me/sessions", {})),
+    ("PUT", f"{API}/me/views", lambda _: (f"{API}/me/views", {"json": VIEW | {"query": "health=bad"}})),
+    ("DELETE", f"{API}/me/views", lambda _: (f"{API}/me/views", {"params": VIEW})),
     ("POST", f"{API}/robots/{{robot_id}}/enrolment-code", lambda _: (f"{API}/robots/robot-9/enrolment-code", {})),
     (
         "POST",
@@ -170,6 +174,7 @@ STEPS = [
         lambda ids: (f"{API}/episodes/{ids['episode']}", {"params": {"reason": "a face is in it"}}),
     ),
     ("DELETE", f"{API}/robots/{{robot_id}}/credential", lambda _: (f"{API}/robots/robot-9/credential", {})),
+    ("DELETE", f"{API}/robot/uploads/{{upload_id}}", lambda ids: (ids["upload"], {"headers": TUS})),
     ("POST", f"{API}/robot/credential", lambda _: (f"{API}/robot/credential", {})),
     ("POST", f"{API}/logout", lambda _: (f"{API}/logout", {})),
 ]

@@ -95,8 +95,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path, postgres, server_settings, store, prefix, request) -> Host:
-    more = request.getfixturevalue("s3").settings(prefix) if store == "s3" else {}
+def host(tmp_path, postgres, server_settings, store_server, prefix) -> Host:
+    more = store_server.settings(prefix) if store_server else {}
     (tmp_path / "host").mkdir()
     return Host(tmp_path / "host", postgres, server_settings | more)
 

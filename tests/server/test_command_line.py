@@ -122,7 +122,7 @@ def own_address() -> str:
 
 def test_the_settings_file_may_be_named_by_a_variable(config):
     done = run("robots", "--json", env=os.environ | {"LEFLEET_SERVER_CONFIG": str(config)})
-    assert json.loads(done.stdout) == {"items": []}
+    assert json.loads(done.stdout)["items"] == []
 
 
 def post(url: str, body: dict) -> int:
@@ -175,7 +175,11 @@ def test_a_robot_is_revoked_once_and_a_stranger_never(config, server_settings, s
 
 def test_a_password_comes_from_a_file_or_standard_input_only(config):
     command = ["users", "add", "bob", "--password-file", "-", "--config", config]
-    assert run(*command, input="a long password\n").returncode == 0
+    assert run(*command, input="a long password\n").stdout == "bob is viewer\n"
+    run("login-link", "--user", "bob", "--config", config)
+    assert run(*command, input="a long password\n").stdout == "bob is viewer\n"
+    changed = run(*command, input="another password\n").stdout
+    assert "with the old password ended 0 log-ins, 1 log-in links and 0 tokens" in changed
     short = run(*command, input="short\n")
     assert short.returncode == 2
     assert "short\n" not in short.stderr

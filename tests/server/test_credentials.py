@@ -1,6 +1,8 @@
 """Robots' credentials are renewed without a gap; people's sessions and accounts end at once; guesses are counted."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text
@@ -8,6 +10,9 @@ from sqlalchemy import select, text
 from lefleet_server.accounts.models import ApiToken, LoginFailure, Role
 from lefleet_server.accounts.throttle import network
 from lefleet_server.app import create_app
+from lefleet_server.audit.models import AuditEntry
+from lefleet_server.problems import NotFound
+from lefleet_server.robots import credentials
 from lefleet_server.robots.models import Robot
 
 API = "/api/v1"
@@ -40,6 +45,30 @@ async def test_a_credential_that_was_asked_for_again_is_void(robot, connect):
         assert await asyncio.gather(*(beats(other, new) for _ in range(5))) == [200] * 5
 
 
+async def test_so_many_credentials_are_given_out_at_once_and_no_more(robot, enrol, connect, services):
+    ask = [robot.http.post(f"{API}/robot/credential") for _ in range(credentials.MOST_RENEWALS + 3)]
+    answers = await asyncio.gather(*ask)
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert [answer.status_code for answer in answers].count(201) == credentials.MOST_RENEWALS and len(refused) == 3
+    for answer in refused:
+        assert 590 < int(answer.headers["retry-after"]) <= 600
+        assert "10 credentials within 10 minutes" in answer.json()["detail"]
+    async with services.db.session() as session:
+        written = (await session.scalars(select(AuditEntry.action))).all().count("robot.credential-renewed")
+        standing = await credentials.standing(session, robot.id)
+    assert written == credentials.MOST_RENEWALS and standing.renewed_at
+    assert await beats(robot.http) == 200, "the one it has goes on"
+    other = await enrol("robot-2")
+    assert await renew(other)
+    await other.http.aclose()
+
+
+async def test_a_renewal_of_a_while_ago_is_not_counted(robot, monkeypatch):
+    monkeypatch.setattr(credentials, "RENEWALS_SPAN", timedelta(0))
+    for _ in range(credentials.MOST_RENEWALS + 1):
+        await renew(robot)
+
+
 async def test_a_revoked_robot_is_out_with_both_its_credentials(robot, connect, person):
     admin = await person(Role.ADMIN)
     new = await renew(robot)
@@ -55,6 +84,34 @@ async def test_an_enrolment_ends_a_credential_that_was_to_take_over(robot, conne
     async with connect() as other:
         assert await beats(other, new) == 401
     assert await beats(again.http) == 200
+
+
+async def test_it_is_known_since_when_a_credential_is_used_and_what_is_to_take_over(robot, services, connect, person):
+    async def standing() -> credentials.Standing:
+        async with services.db.session() as session:
+            return await credentials.standing(session, robot.id)
+
+    fresh = await standing()
+    assert fresh.since and not (fresh.used_at or fresh.renewed_at or fresh.code_until)
+    await robot.heartbeat()
+    used = await standing()
+    assert used == replace(fresh, used_at=used.used_at) and used.used_at
+    new = await renew(robot)
+    given = await standing()
+    assert given == replace(used, renewed_at=given.renewed_at) and given.renewed_at > used.used_at
+    async with connect() as other:
+        assert await beats(other, new) == 200
+        taken = await standing()
+        assert taken.since > given.renewed_at and taken.used_at >= taken.since and taken.renewed_at is None
+        admin = await person(Role.ADMIN)
+        await admin.post(f"{API}/robots/{robot.id}/enrolment-code")
+        coded = await standing()
+        assert coded == replace(taken, code_until=coded.code_until) and coded.code_until > taken.used_at
+    await admin.delete(f"{API}/robots/{robot.id}/credential")
+    assert await standing() == credentials.Standing(None, None, None, None)
+    async with services.db.session() as session:
+        with pytest.raises(NotFound, match="no robot 'none'"):
+            await credentials.standing(session, "none")
 
 
 async def test_only_hashes_are_stored(robot, services, person):
@@ -111,11 +168,11 @@ async def test_the_last_administrator_stays(person):
 async def test_a_new_password_needs_the_old_one_and_ends_the_other_sessions(person, connect, anonymous):
     here = await person(Role.VIEWER, "pat")
     there = await person(Role.VIEWER, "pat")
-    assert (await here.put(f"{API}/me/password", json={"new": "first password"})).status_code == 204
+    assert (await here.put(f"{API}/me/password", json={"new": "first password"})).json() == {"tokens": 0}
     assert (await there.get(f"{API}/me")).status_code == 401
     assert (await here.put(f"{API}/me/password", json={"new": "second password"})).status_code == 403
     both = {"old": "first password", "new": "second password"}
-    assert (await here.put(f"{API}/me/password", json=both)).status_code == 204
+    assert (await here.put(f"{API}/me/password", json=both)).json() == {"tokens": 0}
     login = {"username": "pat", "password": "second password"}
     assert (await anonymous.post(f"{API}/login", json=login)).status_code == 204
 
@@ -135,7 +192,7 @@ async def test_guesses_at_once_and_at_two_processes_are_all_counted(connect, set
     import httpx
 
     second = create_app(settings, dashboard=False)
-    transport = httpx.ASGITransport(second, client=("192.0.2.1", 1))
+    transport = httpx.ASGITransport(second, client=("192.0.2.2", 1))
     guess = {"username": "nobody", "password": "guess"}
     async with connect("192.0.2.2") as one, httpx.AsyncClient(transport=transport, base_url="http://server") as two:
         clients = [one, two] * settings.login_attempts

@@ -14,7 +14,7 @@ from lefleet_server.problems import Conflict, Gone
 
 API = "/api/v1"
 WHY = {"reason": "a face is in it"}
-both_stores = pytest.mark.parametrize("store", ["local", "s3"])
+every_store = pytest.mark.parametrize("store", ["local", "s3", "azure"])
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def count(services, query: str) -> int:
         return await session.scalar(text(query))
 
 
-@both_stores
+@every_store
 async def test_a_deleted_episode_takes_its_file_along_and_leaves_who_and_why(admin, services, sent, stored):
     answer = await admin.delete(f"{API}/episodes/{sent.stem}", params=WHY)
     assert answer.status_code == 200, answer.text
@@ -111,7 +111,7 @@ async def test_another_file_under_a_deleted_episodes_id_and_another_robots_bytes
     assert (await stranger.http.get(f"{API}/robot/receipts/{digest(sent)}")).status_code == 404
 
 
-@both_stores
+@every_store
 async def test_an_episode_that_is_deleted_while_it_is_sent_again_stays_deleted(admin, robot, services, sent, stored):
     """The file was lost, its robot sends it again, and the deletion comes before the last byte."""
     stored("blobs")[0].unlink()

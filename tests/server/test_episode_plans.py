@@ -10,18 +10,31 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, exists, func, select
 
 from lefleet_server import explain
-from lefleet_server.analysis import FlagName
+from lefleet_server.analysis import FlagName, Quality
+from lefleet_server.analysis import service as analyses
+from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.config import Settings
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.db import Database, utc_now
-from lefleet_server.episodes import service
+from lefleet_server.episodes import fsck, service, usage
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import EpisodeFilter, Stretch
+from lefleet_server.jobs import backlog
 
+
+def _beside_the_benchmarks(name: str):
+    place = Path(__file__).parents[1] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ROWS = _beside_the_benchmarks("episode_rows")
 EPISODES, ROBOTS = 200_000, 30
 MOST_ROWS = 4_000
 """Looked at for a page of 50: a walk through everything looks at fifty times as many."""
@@ -40,11 +53,10 @@ ANALYZE episode_sets, episode_set_members;
 async def many(postgres: dict) -> AsyncIterator[Database]:
     """A database of its own with many episodes; read only."""
     name = "episode_plans"
-    rows = _beside_the_benchmarks("episode_rows")
     async with _connected(postgres, "postgres") as connection:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE lefleet")
     async with _connected(postgres, name) as connection:
-        await rows.fill(connection, EPISODES, ROBOTS)
+        await ROWS.fill(connection, EPISODES, ROBOTS)
         await connection.execute(_A_SET)
     host = quote(postgres["host"], safe="")
     url = f"postgresql://{postgres['user']}:{postgres['password']}@/{name}?host={host}"
@@ -60,14 +72,6 @@ async def _connected(postgres: dict, name: str) -> AsyncIterator[asyncpg.Connect
     connection = await asyncpg.connect(**postgres | {"database": name})
     yield connection
     await connection.close()
-
-
-def _beside_the_benchmarks(name: str):
-    place = Path(__file__).parents[1] / "bench" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def nodes(plan: dict) -> Iterator[dict]:
@@ -90,8 +94,8 @@ async def plan_of(session, statement) -> dict:
     found = await explain.plan(session, statement, "ANALYZE, BUFFERS")
     kinds = {node["Node Type"] for node in nodes(found)}
     whole = {node["Relation Name"] for node in nodes(found) if node["Node Type"] == "Seq Scan"}
-    # A small set may be read whole; episodes never.
-    assert whole <= {"episode_sets", "episode_set_members"}, found
+    # What is small may be read whole; episodes never.
+    assert whole <= {"episode_sets", "episode_set_members", "pending_episodes"}, found
     assert kinds & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}, found
     return found
 
@@ -104,6 +108,9 @@ def page_of(which: EpisodeFilter, deep: bool) -> Select:
 SINGLE = {
     "robot": {"robot": "robot-7"},
     "policy": {"policy": "lab/policy-3"},
+    "release": {"policy": "lab/policy-3", "release": ROWS.release(3, 1)},
+    "task": {"task": ROWS.TASKS[1]},
+    "old task": {"task": ROWS.OLD_TASK},
     "success": {"outcome": "success"},
     "unknown": {"outcome": "unknown"},
     "interrupted": {"interrupted": True},
@@ -117,6 +124,7 @@ SINGLE = {
     "set": {"in_set": "good"},
     "nothing": {"robot": "robot-none"},
 }
+OF_QUALITY = ("robot", "success", "interrupted", "whole", "labelled", "unlabelled", "week", "spring")
 PAIRS = [(a, b) for a, b in itertools.combinations(SINGLE, 2) if not SINGLE[a].keys() & SINGLE[b].keys()]
 
 
@@ -147,6 +155,29 @@ async def test_a_flag_that_many_have_or_few_or_only_old_ones_is_answered_from_an
     assert looked_at(found) <= MOST_ROWS * (2 if more else 1), found
 
 
+@pytest.mark.parametrize("more", [{}, *(SINGLE[name] for name in OF_QUALITY)], ids=["alone", *OF_QUALITY])
+@pytest.mark.parametrize("quality", Quality)
+@pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
+async def test_a_word_of_quality_is_answered_from_an_index(many, quality, more, deep):
+    query = page_of(EpisodeFilter(quality=quality, **more), deep)
+    async with many.session() as session:
+        found = await plan_of(session, query)
+        assert (await session.scalars(query)).all() or more or (deep and quality == Quality.PENDING), "there are some"
+    assert looked_at(found) <= MOST_ROWS * (2 if more else 1), found
+
+
+async def test_how_many_are_pending_is_told_without_a_look_at_the_others(many):
+    async with many.session() as session:
+        count = (
+            select(func.count()).select_from(Episode).where(~exists().where(EpisodeAnalysis.episode_id == Episode.id))
+        )
+        told = await queries.size(session, Filters(quality=Quality.PENDING))
+        assert told == queries.Size(await session.scalar(count), exact=True) and told.episodes > 5
+        few = service.matching(EpisodeFilter(quality=Quality.PENDING)).with_only_columns(Episode.id)
+        found = await plan_of(session, select(func.count()).select_from(few.limit(queries.COUNTED).subquery()))
+    assert looked_at(found) <= MOST_ROWS, found
+
+
 async def test_todays_totals_come_from_the_index_alone(many):
     async with many.session() as session:
         since = utc_now() - timedelta(days=30)
@@ -164,8 +195,49 @@ async def test_todays_totals_come_from_the_index_alone(many):
 async def test_policies_are_found_by_hops_along_an_index(many):
     async with many.session() as session:
         assert len((await queries.choices(session)).policies) == 24
-        found = await plan_of(session, queries.policies_query())
+        found = await plan_of(session, service.policies_query())
     assert looked_at(found) < 200
+
+
+async def test_releases_and_tasks_are_found_by_hops_along_an_index(many):
+    async with many.session() as session:
+        offered = await queries.choices(session, "lab/policy-3")
+        assert offered.tasks == sorted([*ROWS.TASKS, ROWS.OLD_TASK])
+        newest = {release.commit: release.newest_at for release in offered.releases}
+        counted = select(Episode.policy_commit, func.max(Episode.started_at)).where(
+            Episode.policy_repo == "lab/policy-3"
+        )
+        assert newest == dict((await session.execute(counted.group_by(Episode.policy_commit))).all())
+        assert newest.keys() == {ROWS.release(3, number) for number in range(3)}
+        assert list(newest.values()) == sorted(newest.values(), reverse=True)
+        for query in (queries.releases_query("lab/policy-3"), queries.tasks_query()):
+            assert looked_at(await plan_of(session, query)) < 200
+
+
+async def test_what_is_stored_is_told_without_a_look_at_the_episodes(many):
+    async with many.session() as session:
+        told = {each.robot_id: (each.episodes, each.bytes) for each in await usage.of_robots(session)}
+        counts = select(Episode.robot_id, func.count(), func.sum(Episode.bytes)).group_by(Episode.robot_id)
+        assert told == {robot: (n, size) for robot, n, size in await session.execute(counts)}
+        assert looked_at(await plan_of(session, usage.quarantined_query())) < MOST_ROWS
+
+
+@pytest.mark.parametrize("version", [1, 2], ids=["few", "all"])
+async def test_what_a_page_of_episodes_lacks_is_found_without_a_look_at_the_others(many, version):
+    async with many.session() as session:
+        for after in ("", "8"):
+            page = (await session.scalars(backlog.page_query(after))).all()
+            assert looked_at(await plan_of(session, backlog.page_query(after))) <= backlog.PAGE
+            found = await plan_of(session, backlog.needing_query(analyses.older(version), after, page[-1]))
+            assert looked_at(found) <= MOST_ROWS, found
+
+
+async def test_the_episodes_of_a_folder_of_files_are_found_by_an_index(many):
+    async with many.session() as session:
+        found = await plan_of(session, fsck.rows_query("a9"))
+        rows = (await session.execute(fsck.rows_query("a9"))).all()
+        assert len(rows) == await session.scalar(select(func.count()).where(Episode.sha256.like("a9%"))) > 0
+    assert looked_at(found) == len(rows)
 
 
 async def test_few_are_counted_and_many_estimated(many):
@@ -175,5 +247,12 @@ async def test_few_are_counted_and_many_estimated(many):
         assert few == queries.Size(await session.scalar(count), exact=True)
         all_ = await queries.size(session, Filters())
         failures = await queries.size(session, Filters(outcome="failure"))
+        of_release = await queries.size(session, Filters(**SINGLE["release"]))
+        released = await session.scalar(
+            select(func.count()).where(Episode.policy_commit == SINGLE["release"]["release"])
+        )
+        old = await queries.size(session, Filters(task=ROWS.OLD_TASK))
     assert not all_.exact and 0.9 * EPISODES < all_.episodes < 1.1 * EPISODES
     assert not failures.exact and 0.15 * EPISODES < failures.episodes < 0.3 * EPISODES
+    assert not of_release.exact and 0.7 * released < of_release.episodes < 1.4 * released
+    assert not old.exact and 0.03 * EPISODES < old.episodes < 0.06 * EPISODES

@@ -1,10 +1,10 @@
 """Exports for Rerun and Foxglove, read back by their own readers: every tick, every picture's bytes, every value."""
 
 import asyncio
+import hashlib
 import math
 import os
 import random
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,24 +13,19 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+from exported import DATASETS, Mcap, Rrd, datasets, pictures
 from sqlalchemy import text
 from starlette.requests import ClientDisconnect
+from workers import analyse
 
-from lefleet_server import analysis
 from lefleet_server.accounts.models import Role
-from lefleet_server.analysis.service import Analyser
 from lefleet_server.episodes import stores
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import get_episode
 from lefleet_server.exports import Format
 from lefleet_server.exports.exporter import Exporter
 from lefleet_server.exports.routes import unless_gone
-from lefleet_server.jobs.worker import Worker
 from lefleet_server.problems import Invalid, NoSpace, Unavailable
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from exported import DATASETS, Mcap, Rrd, datasets, pictures
 
 API = "/api/v1"
 JOINTS = ["pan", "lift", "elbow", "flex", "roll", "gripper"]
@@ -79,21 +74,6 @@ def uploaded(robot, episode_file):
     return upload
 
 
-async def analysed(services, settings) -> None:
-    """A worker has looked at all there is."""
-    handlers = {analysis.QUEUE: Analyser(services.db, services.blobs, 60)}
-    worker = Worker(settings, services.db, handlers, services.metrics, 1)
-    running = asyncio.create_task(worker.run())
-    async with asyncio.timeout(100):
-        while True:
-            async with services.db.session() as session:
-                if not await session.scalar(text("SELECT count(*) FROM jobs WHERE queue = 'analysis'")):
-                    break
-            await asyncio.sleep(0.05)
-    worker.stop()
-    await running
-
-
 @pytest.mark.parametrize("store", ["local", "s3"])
 async def test_an_mcap_holds_every_tick_every_picture_and_the_files_values(operator, uploaded, stored):
     path = await uploaded(edited(slow, led))
@@ -131,6 +111,33 @@ async def test_an_mcap_holds_every_tick_every_picture_and_the_files_values(opera
     assert [joint.name for joint in states[0].joints] == JOINTS[:5], "a percent is no angle"
     angles = [[math.degrees(joint.position) for joint in state.joints] for state in states]
     assert np.allclose(angles, data["observations/qpos"][:, :5], rtol=1e-12)
+
+
+async def test_an_mcap_is_the_same_each_time_and_goes_on_where_it_was(operator, uploaded, stored):
+    path = await uploaded(led)
+    whole = (await operator.get(address(path.stem, "mcap"))).raise_for_status()
+    etag = f'"{hashlib.sha256(whole.content).hexdigest()}"'
+    assert whole.headers["etag"] == etag
+    rest = await operator.get(address(path.stem, "mcap"), headers={"Range": "bytes=1000-", "If-Range": etag})
+    assert (rest.status_code, rest.headers["etag"], rest.content) == (206, etag, whole.content[1000:])
+    assert rest.headers["content-range"] == f"bytes 1000-{len(whole.content) - 1}/{len(whole.content)}"
+    few = await operator.get(address(path.stem, "mcap"), headers={"Range": "bytes=5-9", "If-Range": etag})
+    assert few.content == whole.content[5:10]
+    for more in ({}, {"If-Range": '"another"'}):
+        again = await operator.get(address(path.stem, "mcap"), headers={"Range": "bytes=1000-"} | more)
+        assert (again.status_code, again.content) == (200, whole.content)
+    wrong = {"Range": f"bytes={len(whole.content)}-", "If-Range": etag}
+    assert (await operator.get(address(path.stem, "mcap"), headers=wrong)).status_code == 416
+    assert stored("making") == []
+
+
+async def test_an_rrd_is_another_file_each_time_and_comes_whole(operator, uploaded):
+    path = await uploaded()
+    first = (await operator.get(address(path.stem, "rrd"))).raise_for_status()
+    assert first.headers["etag"] == f'"{hashlib.sha256(first.content).hexdigest()}"'
+    headers = {"Range": "bytes=1000-", "If-Range": first.headers["etag"]}
+    again = await operator.get(address(path.stem, "rrd"), headers=headers)
+    assert (again.status_code, again.headers["etag"]) == (200, f'"{hashlib.sha256(again.content).hexdigest()}"')
 
 
 @pytest.mark.parametrize("store", ["local", "s3"])
@@ -218,7 +225,7 @@ async def test_a_quarantined_episode_is_refused_with_the_reason(operator, upload
     for kind in Format:
         early = await operator.get(address(path.stem, kind))
         assert (early.status_code, "elbow is nan at tick 3" in early.json()["detail"]) == (422, True)
-    await analysed(services, settings)
+    await analyse(services, settings)
     for kind in Format:
         answer = await operator.get(address(path.stem, kind))
         assert (answer.status_code, "elbow is nan at tick 3" in answer.json()["detail"]) == (409, True)

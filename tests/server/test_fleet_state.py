@@ -11,11 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from lefleet_agent.metrics import RecorderMetrics, exposition
 from lefleet_agent.robots.so101_model import scene_file
-from lefleet_server.dashboard import fleet_feed, motors, so101_pose
+from lefleet_server.alerts import Alert
+from lefleet_server.dashboard import so101_pose
 from lefleet_server.dashboard.fleet_feed import FIELDS, FleetFeed, compare, row
 from lefleet_server.dashboard.robot_queries import Rate
-from lefleet_server.dashboard.robot_state import RobotState
-from lefleet_server.robots import orders
+from lefleet_server.robots import fleet, motors, orders
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.stops import Stop, StopState
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -30,13 +31,21 @@ WELL = {
 def state_of(said=WELL, metrics="", **changes) -> RobotState:
     values = {
         "id": "robot-1", "site": "", "state": "running", "online": True, "seen_at": AT, "cameras": (("front", True),),
-        "stop": Stop(StopState.FREE), "said": said, "arm": motors.read(metrics),
+        "stop": Stop(StopState.FREE), "said": said, "arm": motors.read(metrics), "now": AT,
     }  # fmt: skip
     return RobotState(**values | changes)
 
 
 def temperature(celsius: float) -> str:
     return f'lefleet_motor_temperature_celsius{{joint="gripper"}} {celsius}\n'
+
+
+def heat(celsius: float) -> dict:
+    return WELL | {"temperature": {"zone": "cpu-thermal", "celsius": celsius}}
+
+
+def drift(*roles: str) -> dict:
+    return WELL | {"drift": {"roles": list(roles), "checked_unix_s": int((AT - timedelta(hours=3)).timestamp())}}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +62,35 @@ def temperature(celsius: float) -> str:
         (state_of(WELL | {"spool": {"bytes": 85, "budget_bytes": 100}}), "warn", ["Spool 85 % full"]),
         (state_of(WELL | {"disk": {"free_bytes": 4, "total_bytes": 100}}), "bad", ["Disk 96 % full"]),
         (state_of({"spool": {"lost_episodes": 3, "error": "away"}}), "bad", ["Spool: away", "3 episodes lost"]),
+        (
+            state_of(WELL | {"spool": {"refused_episodes": 2}}),
+            "warn",
+            ["2 episodes refused: lefleet-agent doctor names them"],
+        ),
         (state_of(metrics=temperature(54)), "good", []),
         (state_of(metrics=temperature(55)), "warn", ["gripper at 55 °C"]),
         (state_of({}, temperature(65)), "bad", ["gripper at 65 °C"]),
+        (state_of(heat(84.4)), "good", []),
+        (state_of(heat(85)), "warn", ["Host at 85 °C (cpu-thermal)"]),
+        (state_of(heat(97.4)), "bad", ["Host at 97 °C (cpu-thermal)"]),
+        (state_of(drift()), "good", []),
+        (state_of(drift("swap", "docker")), "warn", ["Differs from its roles: swap, docker (compared 3 hours ago)"]),
+        (
+            state_of(drift("swap"), now=AT - timedelta(hours=4)),  # clocks differ
+            "warn",
+            ["Differs from its roles: swap (compared just now)"],
+        ),
+        (state_of(alerts=[Alert("ArmSlow", "warning", "", AT)]), "warn", ["Alert ArmSlow"]),
+        (
+            state_of(drift("swap"), alerts=[Alert("Hot", "critical", "too hot", AT)]),
+            "bad",
+            ["Alert Hot: too hot", "Differs from its roles: swap (compared 3 hours ago)"],
+        ),
+        (
+            state_of(heat(99) | drift("a"), online=False, state="offline", alerts=[Alert("Far", "critical", "", AT)]),
+            "bad",
+            ["Offline", "Alert Far"],
+        ),
         (
             state_of({"disk": {"free_bytes": 15, "total_bytes": 100}}, temperature(66)),
             "bad",
@@ -89,6 +124,14 @@ def test_motors_are_read_from_what_the_agent_writes():
     assert found.motors == {"elbow_flex": motors.Motor(41, 5.1, 0.13, -0.25, 2)}
     assert found.hottest == ("elbow_flex", 41) and found.reads_failed == 3
     assert motors.read('lefleet_motor_load_ratio{joint="a"} NaN\n') == motors.Arm()
+
+
+def test_a_row_says_how_hot_the_host_is_and_nothing_of_an_older_agent():
+    place = FIELDS.index("host")
+    assert row(state_of(heat(85.4)))[place] == [85, "warn"]
+    assert row(state_of())[place] is None
+    assert row(state_of(heat(85), online=False))[place] is None, "that was a while ago"
+    assert state_of().drift is None and state_of(drift()).drift == []
 
 
 def test_only_changed_cells_are_told_and_noise_is_no_change():
@@ -138,11 +181,34 @@ async def test_what_no_row_shows_is_on_a_robots_page_at_once(services, robot):
 async def test_a_heartbeat_that_is_known_is_not_read_again(services, robot, monkeypatch):
     await robot.heartbeat(metrics=temperature(40))
     feed, read = FleetFeed(services), []
-    monkeypatch.setattr(fleet_feed, "motors", SimpleNamespace(read=lambda text: read.append(text) or motors.read(text)))
+    monkeypatch.setattr(fleet, "motors", SimpleNamespace(read=lambda text: read.append(text) or motors.read(text)))
     for _ in range(3):
         feed.changed()
         assert (await feed.fleet()).robots["robot-1"].arm.hottest == ("gripper", 40)
     assert len(read) == 1
+
+
+async def test_the_api_says_of_a_robots_health_what_the_fleet_page_says(services, robot, enrol, operator):
+    names = ["robot-1", "robot-2", "robot-3", "robot-4"]
+    others = [await enrol(name) for name in names[1:]]
+    await robot.heartbeat(state="running", disk={"free_bytes": 4, "total_bytes": 100}, metrics=temperature(56))
+    await others[0].heartbeat(state="running", task="stack")
+    (await operator.put("/api/v1/robots/robot-2/rest", json={"reason": "a new gripper"})).raise_for_status()
+    await others[0].heartbeat(state="drained", detail="resting")
+    await others[1].heartbeat(state="running")
+    page = {each[0]: dict(zip(FIELDS, each, strict=True)) for each in (await FleetFeed(services).fleet()).rows.values()}
+    told = {each["id"]: each for each in (await operator.get("/api/v1/robots")).raise_for_status().json()["items"]}
+    assert list(page) == list(told) == names
+    for name in names:
+        one = (await operator.get(f"/api/v1/robots/{name}")).raise_for_status().json()
+        for said in (told[name], one):
+            assert (said["health"], said["line"]) == (page[name]["health"], page[name]["line"])
+            assert [[issue["tone"], issue["text"]] for issue in said["issues"]] == page[name]["issues"]
+    assert [told[name]["health"] for name in names] == ["bad", "warn", "good", "bad"]
+    assert told["robot-1"]["arm"]["motors"]["gripper"]["temperature_celsius"] == 56
+    assert told["robot-2"]["issues"][0]["text"] == "Resting: a new gripper"
+    for each in others:
+        await each.http.aclose()
 
 
 @pytest.mark.parametrize(

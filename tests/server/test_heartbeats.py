@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 
 import pytest
 from sqlalchemy import event, select, text
@@ -225,3 +226,41 @@ async def test_what_is_remembered_of_metrics_is_bounded():
     for number in range(100):
         await checked.check(f"lefleet_x_{number} 1\n")
     assert len(checked._samples) + len(checked._comments) <= 50
+
+
+async def test_long_lines_are_remembered_as_far_as_memory_is_left():
+    checked = exposition.Checked(most_bytes=100_000)
+    kept = []
+    for number in range(100):
+        metrics = f'lefleet_x{{a="{number:04000}"}} 1\n'
+        await checked.check(metrics)
+        assert checked.knows(metrics)
+        kept.append(sum(map(sys.getsizeof, checked._samples)))
+    assert 90_000 < max(kept) <= 100_000
+    await checked.check("lefleet_y 1\n" + "".join(f'lefleet_x{{a="{number:04000}"}} 1\n' for number in range(50)))
+    assert not checked._samples, "one that leaves no room for others is not remembered"
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("line", ["lefleet_a{" + "=," * 2100 + "} 1", "# " + " " * 4200 + "x", "x" * 4097])
+async def test_a_line_of_metrics_that_takes_long_to_read_is_refused(robot, known, line):
+    if known:
+        await robot.heartbeat()
+    answer = await robot.heartbeat(metrics=f"lefleet_x 1\n{line}\n")
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error == {"field": "metrics", "message": f"line 2 has {len(line)} characters; shorten it to 4096"}
+
+
+async def test_a_line_of_metrics_may_be_as_long_as_its_limit(robot):
+    label = "x" * (4096 - len('lefleet_x{a=""} 1'))
+    assert (await robot.heartbeat(metrics=f'lefleet_x{{a="{label}"}} 1\n')).status_code == 200
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 100_000])
+async def test_a_known_robots_json_may_be_no_deeper_than_any(robot, depth):
+    await robot.heartbeat()
+    body = b'{"state": "running", "new": ' + b"[" * depth + b"]" * depth + b"}"
+    json = {"Content-Type": "application/json"}
+    answer = await robot.http.post(BEAT, content=body, headers=json)
+    assert answer.status_code == 400 and "deeper than 32" in answer.json()["detail"]

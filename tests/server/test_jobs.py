@@ -1,16 +1,26 @@
 """The queue and the analysis: each job counts once, whoever dies, and a wrong file is seen, not lost."""
 
 import asyncio
+import json
+import signal
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from sqlalchemy import text
+from workers import Vanishing, left
 
-from lefleet_server import analysis
+from lefleet_server import analysis, previews
 from lefleet_server.analysis import service as analyses
 from lefleet_server.analysis.service import Analyser
-from lefleet_server.jobs import queue, service
+from lefleet_server.config import Settings
+from lefleet_server.episodes import bounded, stores
+from lefleet_server.jobs import backlog, queue, service
+from lefleet_server.jobs.pauses import LONGEST_S, Pauses
 from lefleet_server.jobs.worker import Worker
+from lefleet_server.storage import BlobStore
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 
@@ -32,15 +42,30 @@ async def jobs(services):
         return (await service.list_jobs(session, None, 100)).items
 
 
-async def run_until_empty(services, settings):
-    handlers = {analysis.QUEUE: Analyser(services.db, services.blobs, 60)}
-    worker = Worker(settings, services.db, handlers, services.metrics, 2)
+@asynccontextmanager
+async def working(services, settings, analyser, pauses=None):
+    handlers = {analysis.QUEUE: analyser}
+    worker = Worker(settings, services.db, handlers, services.metrics, 2, pauses=pauses or Pauses())
     running = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await running
+
+
+async def until(services, is_so):
+    """The jobs of the analysis, once they are so."""
     async with asyncio.timeout(60):
-        while any(job.queue == analysis.QUEUE for job in await jobs(services)):  # noqa: ASYNC110 - the table says it, no event does
-            await asyncio.sleep(0.1)
-    worker.stop()
-    await running
+        while not is_so(found := await left(services, [analysis.QUEUE])):  # noqa: ASYNC110 - the table says it, no event does
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def run_until_empty(services, settings, analyser=None):
+    """Until none is left but those that were given up."""
+    async with working(services, settings, analyser or Analyser(services.db, services.blobs, 60)):
+        return await until(services, lambda found: all(job.state == "dead" for job in found))
 
 
 async def test_a_receipt_brings_one_job_which_one_worker_gets(services, episode):
@@ -98,9 +123,21 @@ async def test_an_episode_is_analysed_and_its_job_is_gone(services, settings, op
     assert found["statistics"]["cameras"]["front"]["pictures"] == 12
     # Noise for joints: the flags that noise must raise, and no other.
     assert {flag["name"] for flag in found["flags"]} == {"jerk", "saturation"}
+    assert await backlog.enqueue(services.db, [analyses.older()]) == 0
+    assert await backlog.enqueue(services.db, [analyses.older(analysis.VERSION + 1)]) == 1
+
+
+async def test_what_all_lack_is_queued_page_by_page(services, robot, episode_file, episode):
+    others = [episode_file(ticks=13 + number) for number in range(4)]
+    for path in others:
+        assert (await robot.upload(path)).status_code == 204
+    assert await backlog.size(services.db) == 5
     async with services.db.transaction() as session:
-        assert await analyses.enqueue_older(session) == 0
-        assert await analyses.enqueue_older(session, analysis.VERSION + 1) == 1
+        await session.execute(text("DELETE FROM jobs WHERE episode_id <> :episode"), {"episode": episode})
+    told = []
+    assert await backlog.enqueue(services.db, [analyses.older()], told.append, most=2) == 4
+    assert told == [2, 2, 1]
+    assert {job.episode_id for job in await jobs(services)} == {episode, *(path.stem for path in others)}
 
 
 async def test_a_file_with_a_number_that_is_none_is_quarantined_and_can_be_found(
@@ -118,3 +155,126 @@ async def test_a_file_with_a_number_that_is_none_is_quarantined_and_can_be_found
     for wanted, expected in (("true", bad.stem), ("false", episode)):
         page = (await operator.get("/api/v1/episodes", params={"quarantined": wanted})).json()
         assert [each["id"] for each in page["items"]] == [expected]
+
+
+@dataclass
+class Outage:
+    """A store that can be away."""
+
+    blobs: BlobStore
+    begin: Callable[[], object]
+    end: Callable[[], object]
+
+
+@pytest.fixture
+def outage(store, services, settings, server_settings, object_stores, free_port, prefix, request):
+    if store == "local":
+        away = settings.blobs_dir.with_name("not-mounted")
+        yield Outage(services.blobs, lambda: settings.blobs_dir.rename(away), lambda: away.rename(settings.blobs_dir))
+        return
+    server = request.getfixturevalue(store)
+    proxy = object_stores.Proxy(free_port(), server.port)
+    proxy.start()
+    by_proxy = Settings(**server_settings | server.settings(prefix, proxy.address))
+    blobs = stores.build(by_proxy, services.db, "worker").blobs
+    yield Outage(blobs, lambda: setattr(proxy, "mode", "refuse"), lambda: setattr(proxy, "mode", "pass"))
+    proxy.stop()
+
+
+@pytest.mark.parametrize("store", ["local", "s3"])
+async def test_an_outage_of_the_store_costs_a_job_none_of_its_attempts(services, settings, operator, episode, outage):
+    settings = settings.model_copy(update={"job_attempts": 1})
+    now_s = [0.0]
+
+    async def time_passes():
+        now_s[0] += LONGEST_S
+        async with services.db.transaction() as session:
+            await session.execute(text("UPDATE jobs SET run_after = now(), reason = NULL"))
+            await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": queue.CHANNEL})
+
+    outage.begin()
+    analyser = Analyser(services.db, outage.blobs, 60)
+    async with working(services, settings, analyser, Pauses(lambda: now_s[0])):
+        for turn in range(3):
+            (job,) = await until(services, lambda found: found[0].state == "dead" or found[0].reason)
+            assert (job.state, job.attempts, "Unavailable" in job.reason or "StoreDown" in job.reason) == (
+                "queued",
+                0,
+                True,
+            )
+            if turn == 2:
+                outage.end()
+            await time_passes()
+        await until(services, lambda found: not found)
+    assert (await operator.get(f"/api/v1/episodes/{episode}/analysis")).json()["state"] == "analysed"
+
+
+async def test_what_is_put_off_waits_and_keeps_its_attempts(services, episode):
+    for number in range(3):
+        job = await take(services, str(number))
+        assert job.attempts == 1
+        async with services.db.transaction() as session:
+            assert await queue.put_off(session, job, "the store is away") == "queued"
+            assert await queue.put_off(session, job, "again") is None, "it is not held any more"
+        assert await take(services) is None
+        async with services.db.transaction() as session:
+            await session.execute(text("UPDATE jobs SET run_after = now()"))
+
+
+def test_a_queue_in_trouble_rests_longer_and_longer_until_a_job_succeeds():
+    now_s, queues, waits = [0.0], ["analysis", "previews"], []
+    pauses = Pauses(lambda: now_s[0])
+    for turn in range(6):
+        assert pauses.begin("analysis") == (turn == 0), "logged once"
+        began_s = now_s[0]
+        while pauses.open(queues) == ["previews"]:
+            assert not pauses.begin("analysis"), "what ended meanwhile was begun before"
+            now_s[0] += 1
+        waits.append(now_s[0] - began_s)
+    assert waits == [2, 4, 8, 16, LONGEST_S, LONGEST_S]
+    assert pauses.open(queues) == queues
+    assert [pauses.end("analysis"), pauses.end("analysis")] == [True, False]
+    assert pauses.begin("analysis")
+
+
+async def test_a_check_that_takes_too_long_is_a_failed_attempt_and_no_fault_of_the_episode(
+    services, settings, operator, episode
+):
+    settings = settings.model_copy(update={"job_attempts": 1})
+    (dead,) = await run_until_empty(services, settings, Analyser(services.db, services.blobs, 0.001))
+    assert "LateError: could not be read within 0.001 s" in dead.reason
+    assert (await operator.get(f"/api/v1/episodes/{episode}/analysis")).status_code == 404
+
+
+async def test_a_file_that_the_host_cannot_read_is_a_failed_attempt_too(services, settings, operator, episode):
+    settings = settings.model_copy(update={"job_attempts": 1})
+    (dead,) = await run_until_empty(services, settings, Analyser(services.db, Vanishing(services.blobs.root), 60))
+    assert "EndedEarlyError: cannot be read: FileNotFoundError" in dead.reason
+    assert (await operator.get(f"/api/v1/episodes/{episode}/analysis")).status_code == 404
+
+
+def test_a_processors_time_that_is_used_up_is_the_files_fault():
+    with pytest.raises(bounded.TooSlowError) as raised:
+        bounded.require_good_end(-signal.SIGXCPU)
+    assert not isinstance(raised.value, bounded.LateError)
+
+
+async def test_what_is_no_hdf5_file_is_wrong_whatever_the_library_says(tmp_path):
+    path = tmp_path / "no-episode"
+    path.write_bytes(b"no HDF5")
+    assert "OSError" in json.loads(await bounded.ask("lefleet_server.analysis.process", path, timeout_s=60))["error"]
+
+
+async def test_an_episode_whose_file_is_back_has_what_was_given_up_tried_again(services, settings, episode):
+    async with services.db.transaction() as session:
+        await queue.enqueue(session, previews.QUEUE, [episode], previews.VERSION)
+        await session.execute(text("UPDATE jobs SET state = 'dead', attempts = 5"))
+        await analyses.resume(session, episode)
+    assert {(job.queue, job.state, job.attempts) for job in await jobs(services)} == {
+        ("analysis", "queued", 0),
+        ("previews", "queued", 0),
+    }
+    await run_until_empty(services, settings)
+    async with services.db.transaction() as session:
+        await analyses.resume(session, episode)
+    assert [job.queue for job in await jobs(services)] == ["previews"], "it has its analysis"

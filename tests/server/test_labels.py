@@ -65,6 +65,18 @@ async def test_the_answer_sent_back_undoes_it(ids, operator, services):
     assert await stored(services) == before
 
 
+async def test_the_answer_sent_back_leaves_what_somebody_changed_or_deleted_since(ids, operator, services):
+    answer = await operator.patch(URL, **of(ids[:3], outcome="success", note="clean"))
+    await operator.patch(URL, **of(ids[1:2], note="I looked twice"))
+    async with services.db.transaction() as session:
+        await session.delete(await session.get_one(Episode, ids[2]))
+    undone = (await operator.patch(URL, json=answer.json())).raise_for_status().json()
+    assert [each["id"] for each in undone["labels"]] == ids[:1]
+    assert await stored(services) == {ids[1]: Judged("success", "I looked twice")}
+    again = (await operator.patch(URL, json=answer.json())).raise_for_status().json()
+    assert again == {"labels": []}, "it is undone once"
+
+
 async def test_a_note_alone_leaves_the_outcome_and_what_is_so_already_is_no_change(ids, operator, services):
     await operator.patch(URL, **of(ids[:1], outcome="failure"))
     answer = await operator.patch(URL, **of(ids[:2], note="dark"))
@@ -89,6 +101,7 @@ async def test_one_that_is_not_there_changes_none(ids, operator, services):
         ({"labels": []}, "labels"),
         ({"labels": [{"id": "x", "outcome": "success"}]}, "labels.0.id"),
         ({"labels": [{"id": "a" * 32}]}, "labels.0"),
+        ({"labels": [{"id": "a" * 32, "was": {"outcome": None}}]}, "labels.0"),
         ({"labels": [{"id": "a" * 32, "outcome": "won"}]}, "labels.0.outcome"),
         ({"labels": [{"id": "a" * 32, "outcome": None}] * 2}, "labels"),
         ({"labels": [{"id": f"{n:032x}", "outcome": None} for n in range(501)]}, "labels"),

@@ -33,6 +33,16 @@ async def test_a_request_that_costs_too_much_is_refused(anonymous, status, body,
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+async def test_json_of_which_no_depth_can_be_told_is_refused(anonymous, encoding):
+    """One byte of the character is a quote's, so what follows looks like a string's end and a string's beginning."""
+    deep = '["\u0122"' + ",[" * 40 + "]" * 41
+    answer = await anonymous.post(LOGIN, content=deep.encode(encoding), headers=JSON)
+    assert answer.status_code == 400 and "send it as UTF-8" in answer.json()["detail"]
+    plain = await anonymous.post(LOGIN, content='{"code": "\u0122"}'.encode(), headers=JSON)
+    assert plain.status_code == 401, "the same character in UTF-8 is looked at"
+
+
 async def test_every_answer_carries_the_headers_that_browsers_need(connect, settings):
     async with connect() as client:
         headers = (await client.get("/healthz")).headers

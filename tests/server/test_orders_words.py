@@ -6,8 +6,8 @@ import pytest
 
 from lefleet_server.dashboard import orders_words as words
 from lefleet_server.dashboard.orders_words import Said
-from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.robots.reboots import RebootState
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.stops import Stop, StopState
 from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
 

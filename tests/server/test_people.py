@@ -152,7 +152,7 @@ async def test_adding_a_person_twice_changes_nothing(services):
         first = await service.put_user(session, "bob", Role.VIEWER, "another password", "test")
         again = await service.put_user(session, "bob", Role.VIEWER, "another password", "test")
         raised = await service.put_user(session, "bob", Role.ADMIN, None, "test")
-    assert (first, again, raised) == (True, False, True)
+    assert (first, again, raised) == (service.Ended(), None, service.Ended())
 
 
 async def test_log_ins_are_audited_and_no_secret_is_stored(anonymous, code, services):

@@ -1,6 +1,5 @@
 """Previews: made by a worker in a confined process, in step with the ticks, served in parts, made again when lost."""
 
-import asyncio
 import dataclasses
 import hashlib
 import io
@@ -10,16 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from sqlalchemy import text
+from workers import Vanishing, run_until_empty
 
-from lefleet_server import analysis, previews
+from lefleet_server import previews
 from lefleet_server.accounts.models import Role
-from lefleet_server.analysis.service import Analyser
 from lefleet_server.deletion import files
-from lefleet_server.episodes import stores
+from lefleet_server.episodes import bounded, stores
 from lefleet_server.episodes.fsck import Fault, Fsck
-from lefleet_server.jobs import queue
-from lefleet_server.jobs import service as jobs
-from lefleet_server.jobs.worker import Worker
+from lefleet_server.jobs import backlog, queue
 from lefleet_server.previews import service
 from lefleet_server.previews.service import Previewer
 
@@ -49,29 +46,6 @@ def with_pictures(file, ticks: int = TICKS, camera: str = "front") -> None:
     del file[f"observations/images/{camera}"], file[f"observations/image_bytes/{camera}"]
     file[f"observations/images/{camera}"] = rows
     file[f"observations/image_bytes/{camera}"] = np.array([len(jpeg) for jpeg in jpegs], "<u4")
-
-
-def worker_of(services, settings, name="worker-1", timeout_s=60.0) -> Worker:
-    handlers = {
-        analysis.QUEUE: Analyser(services.db, services.blobs, 60),
-        previews.QUEUE: Previewer(services.db, services.blobs, stores.making(settings), timeout_s),
-    }
-    return Worker(settings, services.db, handlers, services.metrics, 1, name)
-
-
-async def run_until_empty(services, settings, workers: int = 1, **options) -> None:
-    async def waiting() -> list:
-        async with services.db.session() as session:
-            return [job for job in (await jobs.list_jobs(session, None, 100)).items if job.state != "dead"]
-
-    made = [worker_of(services, settings, f"worker-{number}", **options) for number in range(workers)]
-    running = [asyncio.create_task(worker.run()) for worker in made]
-    async with asyncio.timeout(200):
-        while await waiting():  # noqa: ASYNC110 - the table says it, no event does
-            await asyncio.sleep(0.1)
-    for worker in made:
-        worker.stop()
-    await asyncio.gather(*running)
 
 
 @pytest.fixture
@@ -130,9 +104,8 @@ async def test_each_camera_gets_a_video_in_step_with_the_ticks_and_two_thumbnail
         assert abs(float(image.mean()) - (20 + 2 * tick)) < 4
     assert len(stored("making")) == 0
     assert await fsck(services) == []
-    async with services.db.transaction() as session:
-        assert await service.enqueue_older(session) == 0
-        assert await service.enqueue_older(session, previews.VERSION + 1) == 1
+    assert await backlog.enqueue(services.db, [service.older()]) == 0
+    assert await backlog.enqueue(services.db, [service.older(previews.VERSION + 1)]) == 1
 
 
 async def test_a_video_is_sent_in_the_parts_that_are_asked_for(services, settings, operator, episode):
@@ -188,14 +161,31 @@ async def test_a_camera_without_pictures_has_none_and_says_why_and_the_others_ha
     assert made["wrist", "video"]["url"] is not None
     answer = await operator.get(f"{API}/episodes/{path.stem}/previews/front/video.mp4")
     assert (answer.status_code, "has no picture" in answer.json()["detail"]) == (404, True)
+    assert await backlog.enqueue(services.db, [service.older()]) == 0, (
+        "what cannot be made is not tried again by this version"
+    )
+
+
+async def test_a_preview_that_takes_too_long_is_a_failed_attempt_and_made_once_there_is_time(
+    services, settings, operator, episode
+):
+    await run_until_empty(services, settings.model_copy(update={"job_attempts": 1}), timeout_s=0.001)
+    assert await listed(operator, episode) == {}
+    (dead,) = (await operator.get(f"{API}/jobs")).json()["items"]
+    assert "LateError: could not be read within 0.001 s" in dead["reason"]
+    (await operator.post(f"{API}/jobs/retry", json={})).raise_for_status()
+    await run_until_empty(services, settings)
+    assert (await listed(operator, episode))["front", "video"]["url"] is not None
+
+
+async def test_a_file_that_the_host_cannot_read_is_a_failed_attempt_too(services, settings, operator, episode):
+    previewer = Previewer(services.db, Vanishing(services.blobs.root), stores.making(settings), 60)
     async with services.db.transaction() as session:
-        assert await service.enqueue_older(session) == 0, "what cannot be made is not tried again by this version"
-
-
-async def test_a_preview_that_takes_too_long_is_done_without(services, settings, operator, episode):
-    await run_until_empty(services, settings, timeout_s=0.001)
-    made = await listed(operator, episode)
-    assert "could not be read within 0.001 s" in made["front", "video"]["reason"]
+        await queue.enqueue(session, previews.QUEUE, [episode], previews.VERSION, previews.PRIORITY)
+        job = await queue.claim(session, "claim", "worker-1", [previews.QUEUE])
+    with pytest.raises(bounded.EndedEarlyError, match="cannot be made: FileNotFoundError"):
+        await previewer(job)
+    assert await listed(operator, episode) == {}
 
 
 async def test_a_quarantined_episode_has_no_previews(services, settings, operator, robot, episode_file):
@@ -206,8 +196,7 @@ async def test_a_quarantined_episode_has_no_previews(services, settings, operato
     (await robot.upload(path)).raise_for_status()
     await run_until_empty(services, settings)
     assert await listed(operator, path.stem) == {}
-    async with services.db.transaction() as session:
-        assert await service.enqueue_older(session) == 0
+    assert await backlog.enqueue(services.db, [service.older()]) == 0
 
 
 async def test_a_lost_preview_is_no_alarm_and_is_made_again(services, settings, operator, episode):
@@ -244,9 +233,10 @@ async def test_previews_of_an_older_version_give_way_and_their_files_go(services
         path.write_bytes(data)
         await services.blobs.publish(path, sha256)
         await session.execute(text(old), {"sha": sha256})
-        assert await service.enqueue_older(session) == 0, "one of its previews is of this version"
+    assert await backlog.enqueue(services.db, [service.older()]) == 0, "one of its previews is of this version"
+    async with services.db.transaction() as session:
         await session.execute(text("UPDATE episode_previews SET version = 0"))
-        assert await service.enqueue_older(session) == 1
+    assert await backlog.enqueue(services.db, [service.older()]) == 1
     await run_until_empty(services, settings)
     assert {row.version for row in await rows(services, "SELECT version FROM episode_previews")} == {previews.VERSION}
     assert await files.remove_due(services.db, services.blobs) == 1
@@ -281,7 +271,7 @@ async def test_a_file_that_went_before_its_job_ended_is_made_again(services, set
     await run_until_empty(services, settings)
     async with services.db.transaction() as session:
         await session.execute(text("DELETE FROM episode_previews"))
-        assert await service.enqueue_older(session) == 1
+    assert await backlog.enqueue(services.db, [service.older()]) == 1
     publish, turns = services.blobs.publish, []
 
     async def slow(path, sha256):

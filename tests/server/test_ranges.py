@@ -60,7 +60,7 @@ def test_a_part_of_another_file_is_answered_whole():
     assert asked("bytes=500-", '"b"', '"a"', 100) is None
 
 
-@pytest.mark.parametrize("store", ["local", "s3"])
+@pytest.mark.parametrize("store", ["local", "s3", "azure"])
 async def test_a_file_is_read_in_parts_from_every_store(robot, operator, episode_file, store):
     path = episode_file(ticks=400)
     whole = path.read_bytes()

@@ -1,6 +1,7 @@
 """The processes that read strangers' files: the same answers either way, a child for each file, and nothing is left."""
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -11,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lefleet_server.episodes.bounded import EndedEarlyError, FileFaultError, Fresh
+from lefleet_server.episodes.bounded import EndedEarlyError, FileFaultError, Fresh, LateError, TooSlowError
+from lefleet_server.episodes.limits import is_machines_fault
 from lefleet_server.episodes.readers import Readers
-from lefleet_server.episodes.validation import READER
+from lefleet_server.episodes.validation import READER, examine
+from lefleet_server.problems import Invalid, Unavailable
 
 
 @pytest.fixture
@@ -48,14 +51,14 @@ async def child_of(readers: Readers) -> psutil.Process:
 
 
 @asynccontextmanager
-async def reading(readers: Readers, path: Path):
+async def reading(readers: Readers, path: Path, work=None):
     """While a child is at the file."""
-    task = asyncio.create_task(readers.ask(path, timeout_s=60))
+    task = asyncio.create_task(work or readers.ask(path, timeout_s=60))
     try:
         yield await child_of(readers), task
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError, FileFaultError, EndedEarlyError):
+        with suppress(asyncio.CancelledError, FileFaultError, EndedEarlyError, Invalid, Unavailable):
             await task
 
 
@@ -67,12 +70,56 @@ async def test_a_good_file_and_a_wrong_one_are_told_apart(reader, episode_file, 
     for content in (b"", b"no HDF5", path.read_bytes()[:-3000]):
         wrong.write_bytes(content)
         assert json.loads(await reader.ask(wrong, timeout_s=60))["error"]["field"]
-    assert json.loads(await reader.ask(tmp_path / "none", timeout_s=60))["error"]["field"] == "file"
+
+
+async def test_an_answer_has_a_limit(reader, episode_file):
+    with pytest.raises(FileFaultError, match="holds more than"):
+        await reader.ask(episode_file(), timeout_s=60, most_bytes=1000)
 
 
 async def test_a_file_that_hangs_ends_in_time(reader, stuck):
-    with pytest.raises(FileFaultError, match="could not be read within"):
+    with pytest.raises(LateError, match="could not be read within"):
         await reader.ask(stuck, timeout_s=2)
+
+
+@pytest.mark.parametrize(
+    ("number", "judged"),
+    [
+        (signal.SIGXCPU, Invalid),
+        (signal.SIGSEGV, Invalid),
+        (signal.SIGBUS, Unavailable),  # a page of a mapped file that its disk does not give
+        (signal.SIGKILL, Unavailable),
+    ],
+)
+async def test_only_what_the_file_does_counts_against_it(readers, stuck, number, judged):
+    async with reading(readers, stuck, examine(readers, stuck, 60)) as (child, task):
+        child.send_signal(number)
+        with pytest.raises(judged):
+            await task
+
+
+async def test_a_file_that_a_busy_machine_does_not_get_to_is_asked_for_again(readers, stuck):
+    with pytest.raises(Unavailable, match="the server is busy") as raised:
+        await examine(readers, stuck, 0.5)
+    assert raised.value.headers["Retry-After"]
+
+
+async def test_a_file_that_this_machine_cannot_open_is_asked_for_again(readers, tmp_path):
+    with pytest.raises(Unavailable, match="No such file"):
+        await examine(readers, tmp_path / "none", 60)
+    assert is_machines_fault(MemoryError()) and is_machines_fault(OSError(errno.EIO, "Input/output error"))
+    assert not is_machines_fault(OSError("file signature not found"))
+
+
+async def test_the_processors_time_is_bounded_too(readers, stuck):
+    async with reading(readers, stuck, readers.ask("--cpu-s=7", stuck, timeout_s=60)) as (child, task):
+        while "Seccomp:\t2" not in Path(f"/proc/{child.pid}/status").read_text():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        assert child.rlimit(psutil.RLIMIT_CPU) == (7, 17)
+        child.send_signal(signal.SIGXCPU)
+        with pytest.raises(TooSlowError) as raised:
+            await task
+    assert not isinstance(raised.value, LateError)
 
 
 async def test_after_a_file_that_hangs_its_child_is_gone_and_the_next_file_is_read(readers, stuck, episode_file):

@@ -1,102 +1,47 @@
 """Long readings on a real streaming replica, which never shows less than what is committed."""
 
 import asyncio
-import os
-import pwd
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
 from lefleet_server import replica
 from lefleet_server.config import Settings
-from lefleet_server.db import UNREACHABLE, Database
+from lefleet_server.db import Database
 
 ON_REPLICA = text("SELECT pg_is_in_recovery()")
 
 
-class Standby:
-    """A hot standby of the tests' cluster, made by pg_basebackup, on a socket of its own."""
-
-    def __init__(self, folder: Path, primary: dict) -> None:
-        self.folder, self.primary = folder, primary
-        data = asyncio.run(asked(primary | {"database": "postgres"}, "SHOW data_directory"))
-        pid = Path(data, "postmaster.pid").read_text().splitlines()[0]
-        self.programs = Path(f"/proc/{pid}/exe").resolve().parent
-        self.user = pwd.getpwuid(Path(data).stat().st_uid).pw_name
-        self.process: subprocess.Popen | None = None
-        folder.chmod(0o700)
-        os.chown(folder, *pwd.getpwnam(self.user)[2:4])
-        self._call(
-            "pg_basebackup", "-D", folder / "data", "-h", primary["host"], "-U", primary["user"], "-R", "-c", "fast"
-        ).wait()
-
-    @property
-    def arguments(self) -> dict:
-        return self.primary | {"host": str(self.folder), "database": "postgres"}
-
-    def start(self) -> None:
-        self.process = self._call("postgres", "-D", self.folder / "data", "-k", self.folder, "-c", "listen_addresses=")
-        deadline = time.monotonic() + 60
-        while not asyncio.run(answers(self.arguments)):
-            assert self.process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.1)
-
-    def end(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(30)
-            self.process = None
-
-    def _call(self, program: str, *arguments: object) -> subprocess.Popen:
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [str(self.programs / program), *map(str, arguments)],
-                stdout=log, stderr=log, cwd="/", user=self.user if os.geteuid() == 0 else None,
-                env={"PGPASSWORD": self.primary["password"], "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-            )  # fmt: skip
-
-
-async def asked(arguments: dict, query: str) -> object:
-    connection = await asyncpg.connect(**arguments)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()
-
-
-async def answers(arguments: dict) -> bool:
-    try:
-        return await asked(arguments, "SELECT pg_is_in_recovery()")
-    except UNREACHABLE:
-        return False
-
-
 @pytest.fixture(scope="module")
-def standby(postgres: dict) -> Iterator[Standby]:
+def standby(postgres: dict, standby_module: Any) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="lefleet-test-") as folder:
-        made = Standby(Path(folder), postgres)
+        made = standby_module.Standby(Path(folder), postgres)
         made.start()
         yield made
         made.end()
 
 
 @pytest.fixture
-def running(standby: Standby) -> Standby:
+def asked(standby_module: Any) -> Callable:
+    return standby_module.asked
+
+
+@pytest.fixture
+def running(standby: Any) -> Any:
     if standby.process is None:
         standby.start()
     return standby
 
 
 @pytest.fixture
-def settings(server_settings: dict, postgres: dict, running: Standby) -> Settings:
+def settings(server_settings: dict, postgres: dict, running: Any) -> Settings:
     """With the replica of this test's database."""
     there = server_settings["database_url"].replace(
         quote(postgres["host"], safe=""), quote(str(running.folder), safe="")
@@ -141,7 +86,7 @@ async def test_each_reading_has_all_that_was_committed_before_it(db):
     assert by_replica > 100
 
 
-async def test_while_it_lags_the_primary_answers(db, running):
+async def test_while_it_lags_the_primary_answers(db, running, asked):
     await until_on_replica(db)
     await asked(running.arguments, "SELECT pg_wal_replay_pause()")
     try:

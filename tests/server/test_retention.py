@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -313,6 +314,25 @@ async def test_a_night_that_would_delete_too_much_deletes_nothing_and_says_so(ad
     assert last.refused == "the rules would delete 3 of 6 episodes, more than retention_most_percent = 49"
     assert await nightly.run(services.db, settings, "b", now) is None, "the night is over"
     assert (await service.apply(services.db, settings, "user:ada")).total.episodes == 3, "a person may"
+
+
+async def test_people_are_told_when_the_rules_delete_next_and_what_the_last_night_did(admin, app, services, settings):
+    await put(admin, "old", older_than_days=7.5, enabled=True)
+    await put(admin, "off", older_than_days=1)
+
+    async def told() -> dict:
+        return (await admin.get(f"{API}/retention/nights")).raise_for_status().json()
+
+    assert await told() == {"next_at": None, "enabled": 1, "last": None}
+    nightly_from_midnight = settings.model_copy(update={"retention_hour_utc": 0})
+    app.state.services = replace(services, settings=nightly_from_midnight)
+    now = datetime.now(UTC)
+    assert datetime.fromisoformat((await told())["next_at"]).date() == now.date(), "no worker has been there today"
+    await nightly.run(services.db, nightly_from_midnight, "a", now)
+    found = await told()
+    assert datetime.fromisoformat(found["next_at"]).date() == now.date() + timedelta(days=1)
+    assert (found["last"]["day"], found["last"]["episodes"]) == (now.date().isoformat(), 0)
+    assert found["last"]["ended_at"] is not None and found["last"]["refused"] == ""
 
 
 async def test_a_clock_that_is_a_year_ahead_deletes_nothing(admin, services, settings, stored_ones):

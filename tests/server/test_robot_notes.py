@@ -1,10 +1,14 @@
 """What people write about a robot, what its heartbeats said differently, and how often it is asked to tell."""
 
 import asyncio
+import inspect
+import sys
 
 import pytest
 from sqlalchemy import text
 
+from lefleet_server.dashboard.markdown import to_html
+from lefleet_server.robots import notes
 from lefleet_server.robots.watches import Watches
 
 API = "/api/v1"
@@ -51,7 +55,7 @@ async def test_notes_that_cannot_be_kept_are_refused(operator, robot, body, code
 
 
 async def test_nobody_writes_about_a_robot_that_is_not_there(operator, robot):
-    for method, path in (("GET", "notes"), ("PUT", "notes"), ("GET", "changes")):
+    for method, path in (("GET", "notes"), ("PUT", "notes"), ("GET", "changes"), ("GET", "events")):
         answer = await operator.request(method, f"{API}/robots/none/{path}", json={"text": "", "version": 0})
         assert answer.status_code == 404 and "'none'" in answer.json()["detail"]
 
@@ -94,6 +98,19 @@ async def test_a_change_is_noted_also_by_a_server_that_stores_many_heartbeats_at
             text('UPDATE robot_status SET heartbeat = heartbeat || \'{"calibration_fingerprint": "c"}\'::jsonb')
         )
     assert (await changes(operator, what="calibration"))[0] == ("calibration", "a" * 64, "c")
+
+
+async def test_what_people_did_and_what_the_robot_said_are_told_together_newest_first(operator, robot):
+    await robot.heartbeat(state="running")
+    (await operator.put(f"{API}/robots/robot-1/rest", json={"reason": "a new gripper"})).raise_for_status()
+    await robot.heartbeat(state="fault")
+    url = f"{API}/robots/robot-1/events"
+    found = (await operator.get(url)).raise_for_status().json()["items"]
+    said = [(each["what"], each["detail"]) for each in found]
+    assert said[:2] == [("State", "running → fault"), ("Rest asked for", "a new gripper")]
+    assert [each["by"].partition("-")[0] for each in found[:2]] == ["", "operator"]
+    assert ("Enrolled", "") in said
+    assert (await operator.get(url, params={"limit": 2})).json()["items"] == found[:2]
 
 
 async def test_joints_come_with_the_heartbeat_or_are_refused(operator, robot):
@@ -146,3 +163,50 @@ async def test_looking_all_the_time_is_written_down_now_and_then(services, robot
     now_s += 4
     await watches.watch("robot-1")
     assert await until() > first
+
+
+async def test_changes_beyond_the_newest_of_a_kind_are_removed(operator, services, robot, enrol):
+    other = await enrol("robot-2")
+    for each in (robot, other):
+        (await each.heartbeat(state="running", calibration_fingerprint="a" * 64)).raise_for_status()
+    for _ in range(20):
+        (await robot.heartbeat(state="fault", calibration_fingerprint="a" * 64)).raise_for_status()
+        (await robot.heartbeat(state="running", calibration_fingerprint="a" * 64)).raise_for_status()
+    before = await changes(operator, what="state")
+    assert len(before) == 41
+    assert await notes.prune_changes(services.db, most=5, at_once=7) == 36
+    assert await changes(operator, what="state") == before[:5]
+    assert await changes(operator, what="calibration") == [("calibration", None, "a" * 64)]
+    assert len((await operator.get(f"{API}/robots/robot-2/changes")).json()["items"]) == 2
+    assert await notes.prune_changes(services.db, most=5) == 0
+    (await robot.heartbeat(state="running")).raise_for_status()
+    assert await changes(operator, what="state") == before[:5], "what was said last is known"
+    await other.http.aclose()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["> " * 500 + "deep", "[" * 20_000, "![" * 10_000, "- " * 10_000, "*_" * 10_000, "`" * 20_000, "|" * 20_000,
+     "[a](" * 5000, "<!--" * 5000, "[a]: b\n" * 2800 + "c", "&" * 20_000, "\\" * 20_000, "* " * 200 + "\n" * 2000],
+    ids=lambda text: ascii(text[:4]),
+)  # fmt: skip
+def test_any_note_is_drawn(text):
+    assert to_html(text).startswith("<")
+
+
+def test_a_note_is_markdown_of_which_no_html_is_obeyed():
+    assert to_html("# A\n\n*b* <b>c</b>\n\n| d |\n|---|\n| e |\n") == (
+        "<h1>A</h1>\n<p><em>b</em> &lt;b&gt;c&lt;/b&gt;</p>\n"
+        "<table>\n<thead>\n<tr>\n<th>d</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td>e</td>\n</tr>\n</tbody>\n</table>\n"
+    )
+    assert "href" not in to_html("[a](javascript:alert(1))")
+
+
+def test_a_note_that_cannot_be_read_is_shown_as_it_was_written():
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 8)
+    try:
+        html = to_html("> *a* <b>")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert html == "<pre>&gt; *a* &lt;b&gt;</pre>"

@@ -1,18 +1,21 @@
 """Enrolment, heartbeats, pictures, and what people and Prometheus see of a robot."""
 
 import asyncio
+import re
+import time
 from collections import Counter
 from datetime import timedelta
 
+import httpx
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, insert, select, update
 
 from lefleet_server.accounts.models import AuditEntry
 from lefleet_server.db import utc_now
 from lefleet_server.episodes import ingest
 from lefleet_server.episodes.models import Episode, Upload
-from lefleet_server.robots import service
-from lefleet_server.robots.models import Robot, RobotStatus
+from lefleet_server.robots import MOST_CAMERAS, service
+from lefleet_server.robots.models import Robot, RobotCamera, RobotStatus
 
 ENROL = "/api/v1/robots/enrol"
 JPEG = b"\xff\xd8\xff" + b"picture" + b"\xff\xd9"
@@ -130,7 +133,7 @@ async def test_a_robot_is_offline_after_three_missed_heartbeats(robot, operator,
     assert (seen["state"], seen["online"], seen["heartbeat"]["state"]) == ("offline", False, "running")
 
 
-async def test_robots_are_counted_as_people_see_them_and_without_reading_their_metrics(enrol, operator, services):
+async def test_robots_are_counted_as_people_see_them_and_no_heartbeat_is_read_twice(enrol, operator, services):
     read = []
 
     @event.listens_for(services.db.engine.sync_engine, "before_cursor_execute")
@@ -153,10 +156,78 @@ async def test_robots_are_counted_as_people_see_them_and_without_reading_their_m
         counted = await service.count(session, services.settings.offline_after_s)
     listed = (await operator.get("/api/v1/robots")).raise_for_status().json()["items"]
     assert counted == Counter((each["state"], each["site"]) for each in listed)
+    for (state, site), number in counted.items():
+        found = (await operator.get("/api/v1/robots", params={"state": state, "site": site})).json()["items"]
+        assert found == [each for each in listed if (each["state"], each["site"]) == (state, site)]
+        assert len(found) == number
     assert sorted(counted) == [("idle", "lab"), ("offline", ""), ("retired", ""), ("running", "")]
-    assert read and not [each for each in read if "robot_status.metrics" in each]
+    (await operator.get("/api/v1/robots")).raise_for_status()
+    # The count reads none; the list, which judges by servos too, each once: they are most of a row.
+    assert len([each for each in read if "robot_status.metrics" in each]) == 1
     for robot in robots.values():
         await robot.http.aclose()
+
+
+async def make_many(services, names: str, count: int) -> None:
+    """Robots called NAMES-0000 and so on, which never said anything."""
+    async with services.db.transaction() as session:
+        await session.execute(
+            insert(Robot),
+            [
+                {"id": f"{names}-{n:04}", "token_hash": f"{names}-{n}".encode(), "hw": "", "agent_version": ""}
+                for n in range(count)
+            ],
+        )
+
+
+async def test_pages_of_robots_neither_repeat_nor_hide(robot, operator, services):
+    await robot.heartbeat()
+    await make_many(services, "many", 6)
+    (await operator.put(f"/api/v1/robots/{robot.id}/rest")).raise_for_status()
+    whole = (await operator.get("/api/v1/robots")).json()
+    assert len(whole["items"]) == 7 and whole["next_cursor"] is None, "who knows no pages gets them all"
+    paged, params = [], {"limit": 3}
+    while True:
+        page = (await operator.get("/api/v1/robots", params=params)).raise_for_status().json()
+        paged += page["items"]
+        if page["next_cursor"] is None:
+            break
+        assert len(page["items"]) == 3
+        params["cursor"] = page["next_cursor"]
+        await make_many(services, f"a-{len(paged)}", 1)  # comes before what was seen
+    assert [each["id"] for each in paged] == [each["id"] for each in whole["items"]]
+    assert paged[-1]["rest"]["wanted"] and paged[-1]["state"] == "running"
+    nine = (await operator.get("/api/v1/robots", params={"limit": 9})).json()
+    assert len(nine["items"]) == 9 and nine["next_cursor"] is None
+
+
+async def test_pages_of_robots_are_of_those_that_were_asked_for(robot, operator, services):
+    await robot.heartbeat()
+    await make_many(services, "many", 3)
+    async with services.db.transaction() as session:
+        await session.execute(update(Robot).where(Robot.id.in_(["many-0000", "many-0002"])).values(site="lab"))
+    asked = {"state": "offline", "site": "lab", "limit": 1}
+    first = (await operator.get("/api/v1/robots", params=asked)).json()
+    second = (await operator.get("/api/v1/robots", params=asked | {"cursor": first["next_cursor"]})).json()
+    assert [each["id"] for each in first["items"] + second["items"]] == ["many-0000", "many-0002"]
+    assert second["next_cursor"] is None
+    none = (await operator.get("/api/v1/robots", params={"site": ""})).json()["items"]
+    assert [each["id"] for each in none] == ["many-0001", robot.id]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", 0), ("limit", 1001), ("cursor", "no name"), ("state", "No word"), ("site", "a b")]
+)
+async def test_a_page_that_cannot_be_names_the_parameter(operator, name, value):
+    answer = await operator.get("/api/v1/robots", params={name: value})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [name]
+
+
+async def test_prometheus_finds_more_robots_than_a_page_has(anonymous, services):
+    await make_many(services, "many", 1203)
+    found = (await anonymous.get("/api/v1/metrics/targets")).json()
+    assert len({each["labels"]["robot_id"] for each in found}) == len(found) == 1203
 
 
 @pytest.mark.parametrize(
@@ -231,6 +302,24 @@ async def test_the_newest_picture_is_served(robot, operator):
     assert (await operator.get("/api/v1/robots/robot-1/cameras/none.jpg")).status_code == 404
 
 
+async def test_pictures_are_kept_of_so_many_cameras_and_no_more(robot, operator, services):
+    async def put(name: str) -> httpx.Response:
+        headers = {"Content-Type": "image/jpeg"}
+        return await robot.http.put(f"/api/v1/robot/cameras/{name}", content=JPEG, headers=headers)
+
+    answers = await asyncio.gather(*(put(f"camera-{number}") for number in range(MOST_CAMERAS + 4)))
+    assert Counter(answer.status_code for answer in answers) == {204: MOST_CAMERAS, 429: 4}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "32 cameras" in refused.json()["detail"] and "name its cameras as before" in refused.json()["detail"]
+    kept = (await operator.get("/api/v1/robots/robot-1")).json()["cameras"]
+    assert len(kept) == MOST_CAMERAS and {(await put(name)).status_code for name in kept} == {204}
+    old = RobotCamera.name.in_(kept[:2])
+    async with services.db.transaction() as session:
+        await session.execute(update(RobotCamera).where(old).values(received_at=func.now() - timedelta(hours=25)))
+    assert [(await put(name)).status_code for name in ("new-1", "new-2", "new-3")] == [204, 204, 429]
+    assert (await operator.get("/api/v1/robots/robot-1")).json()["cameras"] == sorted([*kept[2:], "new-1", "new-2"])
+
+
 @pytest.mark.parametrize(
     ("content", "type_", "status"),
     [
@@ -247,6 +336,7 @@ async def test_what_is_no_small_jpeg_is_refused(robot, content, type_, status):
 
 async def test_prometheus_finds_each_robot_and_reads_its_last_metrics(robot, enrol, anonymous):
     other = await enrol("robot-2", site="lab")
+    began_s = time.monotonic()
     await robot.http.post("/api/v1/robot/heartbeat", json=HEARTBEAT)
     found = (await anonymous.get("/api/v1/metrics/targets")).json()
     assert [each["labels"]["robot_id"] for each in found] == ["robot-1", "robot-2"]
@@ -255,7 +345,8 @@ async def test_prometheus_finds_each_robot_and_reads_its_last_metrics(robot, enr
     scrape = await anonymous.get(labels["__metrics_path__"], params={"robot": labels["__param_robot"]})
     assert scrape.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "lefleet_spool_bytes 4e+07" in scrape.text
-    assert "lefleet_robot_heartbeat_age_seconds 0." in scrape.text
+    (age_s,) = re.findall(r"^lefleet_robot_heartbeat_age_seconds ([0-9.]+)$", scrape.text, re.MULTILINE)
+    assert 0 <= float(age_s) <= time.monotonic() - began_s, "it spoke since then"
     await other.http.aclose()
 
 

@@ -24,12 +24,12 @@ PIECE_BYTES = 100_000
 
 
 @pytest.fixture
-def own_s3(s3_module, tmp_path, free_port) -> Iterator:
+def own_s3(object_stores, tmp_path, free_port) -> Iterator:
     """An S3 server of this test's own, to be killed, and a proxy before it."""
-    server = s3_module.S3Server(tmp_path / "s3", free_port())
+    server = object_stores.S3Server(tmp_path / "s3", free_port())
     (tmp_path / "s3").mkdir()
     server.start()
-    proxy = s3_module.Proxy(free_port(), server.port)
+    proxy = object_stores.Proxy(free_port(), server.port)
     proxy.start()
     yield server, proxy
     proxy.stop()

@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from lefleet_server.episodes import ingest, stores
+from lefleet_server.app import _sweep
+from lefleet_server.episodes import bounded, ingest, stores
 from lefleet_server.episodes.models import Episode, Upload
 
-pytestmark = pytest.mark.parametrize("store", ["local", "s3"])
+every_store = pytest.mark.parametrize("store", ["local", "s3", "azure"])
+"""Of tests that are about the store. Elsewhere one object store speaks for all: what differs is below them."""
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request) -> str:
+    return request.param
 
 
 @pytest.fixture
@@ -32,6 +39,7 @@ async def receipt(robot, data: bytes):
     return await robot.http.get(f"/api/v1/robot/receipts/{hashlib.sha256(data).hexdigest()}")
 
 
+@every_store
 async def test_an_upload_becomes_an_episode_with_a_receipt(robot, operator, episode_file, leftovers, services):
     path = episode_file()
     data = path.read_bytes()
@@ -51,6 +59,7 @@ async def test_an_upload_becomes_an_episode_with_a_receipt(robot, operator, epis
     assert episode["meta"]["policy_files"] == {"config.json": "0" * 64}
 
 
+@every_store
 async def test_an_upload_resumes_where_it_stopped(robot, episode_file):
     path = episode_file()
     data = path.read_bytes()
@@ -62,6 +71,7 @@ async def test_an_upload_resumes_where_it_stopped(robot, episode_file):
     assert (await receipt(robot, data)).status_code == 200
 
 
+@every_store
 async def test_announcing_the_same_bytes_again_goes_on_with_the_open_upload(robot, episode_file, leftovers):
     path = episode_file()
     data = path.read_bytes()
@@ -269,6 +279,7 @@ async def test_the_same_bytes_sent_twice_at_once_become_one_episode(robot, episo
     assert await leftovers() == (0, 1, 0, 1)
 
 
+@every_store
 async def test_two_pieces_cannot_interleave(robot, episode_file, services):
     path = episode_file()
     data = path.read_bytes()
@@ -280,6 +291,7 @@ async def test_two_pieces_cannot_interleave(robot, episode_file, services):
     assert (await robot.send(url, data)).status_code == 204
 
 
+@every_store
 async def test_a_terminated_upload_leaves_nothing(robot, episode_file, leftovers):
     path = episode_file()
     url = (await robot.announce(path.read_bytes(), path.stem)).headers["location"]
@@ -345,6 +357,103 @@ async def test_options_tell_what_the_server_can(anonymous):
     answer = await anonymous.options("/api/v1/robot/uploads")
     assert answer.status_code == 204
     assert answer.headers["tus-extension"] == "creation,termination"
+
+
+class Busy:
+    """A Reader that gets to no file."""
+
+    async def ask(self, *arguments: object, timeout_s: float, most_bytes: int = 0) -> bytes:
+        raise bounded.LateError(f"could not be read within {timeout_s:g} s")
+
+
+async def test_what_a_busy_server_could_not_check_is_kept_and_finished_later(
+    robot, episode_file, services, app, leftovers
+):
+    path = episode_file()
+    data = path.read_bytes()
+    url = (await robot.announce(data, path.stem)).headers["location"]
+    app.state.services = replace(services, reader=Busy())
+    answer = await robot.send(url, data)
+    assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+    assert await leftovers() == (1, 0, 1, 0)
+    app.state.services = services
+    assert (await robot.http.head(url, headers={"Tus-Resumable": "1.0.0"})).status_code == 200
+    assert (await receipt(robot, data)).status_code == 200
+
+
+@pytest.mark.parametrize("store", ["s3"])
+async def test_a_part_that_the_store_lost_is_asked_for_again(robot, episode_file, services, leftovers):
+    path = episode_file()
+    data = path.read_bytes()
+    url = (await robot.announce(data, path.stem)).headers["location"]
+    assert (await robot.send(url, data[:1000])).status_code == 204
+    await services.incoming.remove(url.rsplit("/", 1)[1])
+    answer = await robot.send(url, data[1000:], 1000)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True), answer.text
+    assert await leftovers() == (0, 0, 0, 0)
+    assert (await robot.upload(path)).status_code == 204
+
+
+@pytest.mark.parametrize("store", ["local"])
+async def test_one_upload_that_cannot_be_finished_holds_up_no_other(robot, episode_file, services, leftovers):
+    """Its place on the disk is a folder, which cannot be read."""
+    ids = []
+    for path in [episode_file() for _ in range(3)]:
+        url = (await robot.announce(path.read_bytes(), path.stem)).headers["location"]
+        ids.append(url.rsplit("/", 1)[1])
+        async with services.incoming.locked(ids[-1]) as part:
+            await part.append(path.read_bytes())
+    place = services.incoming.path(ids[0])
+    place.unlink()
+    place.mkdir()
+    changes = {ids[0]: {"length": place.stat().st_size}, ids[1]: {"holder": ""}, ids[2]: {"holder": ""}}
+    async with services.db.transaction() as session:  # the rows come in the order in which they were last written
+        for upload_id, values in changes.items():
+            await session.execute(update(Upload).where(Upload.id == upload_id).values(values))
+        assert list(await session.scalars(select(Upload.id))) == ids
+    await ingest.sweep(services)
+    assert await leftovers() == (0, 2, 1, 2)
+
+
+class Failing:
+    """An Incoming that fails in a way that nobody foresaw."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def idle(self, older_than_s: float) -> set[str]:
+        self.asked.set()
+        raise RuntimeError("nobody foresaw this")
+
+
+async def test_the_sweep_goes_on_whatever_happens(services):
+    failing = Failing()
+    task = asyncio.create_task(_sweep(replace(services, incoming=failing)))
+    await failing.asked.wait()
+    done, _ = await asyncio.wait([task], timeout=0.2)
+    assert not done, "it waits for its next turn"
+    task.cancel()
+
+
+@pytest.mark.parametrize("store", ["local"])
+async def test_more_bodies_than_memory_are_asked_to_come_again_unread(robot, episode_file, services, app, leftovers):
+    path = episode_file()
+    data = path.read_bytes()
+    url = (await robot.announce(data, path.stem)).headers["location"]
+    with services.reception.room(services.settings.upload_memory_bytes):
+        answer = await robot.send(url, data)
+        assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
+        assert "upload_memory_bytes" in answer.json()["detail"]
+        assert services.incoming.path(url.rsplit("/", 1)[1]).stat().st_size == 0
+    assert (await robot.send(url, data)).status_code == 204
+
+
+async def test_what_was_received_gives_its_memory_back(robot, episode_file, services):
+    for data in (b"not an episode", episode_file().read_bytes()):
+        url = (await robot.announce(data, "0" * 32)).headers["location"]
+        assert (await robot.send(url, data)).status_code == 422
+    with services.reception.room(1), services.reception.room(services.settings.upload_memory_bytes - 1):
+        pass
 
 
 async def test_a_full_disk_is_507_and_nothing_is_taken(robot, services, app):

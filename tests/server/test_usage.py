@@ -4,17 +4,17 @@ import asyncio
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
+import workers
 from sqlalchemy import text
 
 from lefleet_server import analysis
 from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import FlagName, signals
-from lefleet_server.analysis.service import Analyser
-from lefleet_server.jobs import queue, service
-from lefleet_server.jobs.worker import Worker
+from lefleet_server.jobs import queue
 
 STORAGE = "/api/v1/storage"
 JOBS = "/api/v1/jobs"
@@ -29,25 +29,7 @@ async def admin(person):
 
 @pytest.fixture
 def analyse(services, settings):
-    """A worker does all jobs."""
-
-    async def run():
-        handlers = {analysis.QUEUE: Analyser(services.db, services.blobs, 60)}
-        worker = Worker(settings, services.db, handlers, services.metrics, 2)
-        running = asyncio.create_task(worker.run())
-        async with asyncio.timeout(60):
-            while await left(services):  # noqa: ASYNC110 - the table says it, no event does
-                await asyncio.sleep(0.1)
-        worker.stop()
-        await running
-
-    return run
-
-
-async def left(services):
-    """The checks that are to be done; nobody makes previews here."""
-    async with services.db.session() as session:
-        return [job for job in (await service.list_jobs(session, None, 100)).items if job.queue == analysis.QUEUE]
+    return partial(workers.analyse, services, settings)
 
 
 async def kill(services, number):
@@ -80,6 +62,18 @@ async def test_storage_counts_episodes_by_robot_and_uploads_by_what_arrived(oper
     assert found["place"]["kind"] == "file" and found["place"]["state"] == "ok"
     assert 0 < found["place"]["free_bytes"] < found["place"]["total_bytes"]
     await other.http.aclose()
+
+
+async def test_what_is_deleted_is_stored_no_more(operator, admin, robot, episode_file):
+    paths = [episode_file(), episode_file(ticks=20)]
+    for path in paths:
+        assert (await robot.upload(path)).status_code == 204
+    for path, left in zip(paths, ([paths[1].stat().st_size], []), strict=True):
+        gone = await admin.delete(f"/api/v1/episodes/{path.stem}", params={"reason": "a test"})
+        assert gone.is_success, gone.text
+        found = (await operator.get(STORAGE)).json()
+        assert [each["bytes"] for each in found["robots"]] == left
+        assert (found["episodes"], found["bytes"]) == (len(left), sum(left))
 
 
 async def test_a_lost_file_and_the_last_fsck_are_told(operator, admin, robot, episode_file, stored, server_config):
@@ -143,7 +137,7 @@ async def test_another_check_revives_a_job_that_was_given_up(operator, services,
     assert (await robot.upload(path)).status_code == 204
     await kill(services, 1)
     assert (await operator.post(f"/api/v1/episodes/{path.stem}/analysis")).status_code == 202
-    (job,) = await left(services)
+    (job,) = await workers.left(services, [analysis.QUEUE])
     assert (job.state, job.attempts) == ("queued", 0)
 
 

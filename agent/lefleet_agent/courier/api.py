@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, Unauthorised, UploadGone
+from lefleet_agent.courier.errors import Garbled, Rejected, Retryable, ServerError, Unauthorised, UploadGone
 from lefleet_agent.courier.pace import http_date_s, retry_after_s
 from lefleet_agent.courier.patience import Patience
 from lefleet_agent.courier.tokens import Tokens
@@ -240,6 +240,8 @@ def _error(answer: httpx.Response, message: str) -> ServerError:
             return Unauthorised(message, pause_s)
         case 404 | 410:
             return UploadGone(message, pause_s)
+        case 422 if ours and any(each.get("field") == "sha256" for each in _errors(answer)):
+            return Garbled(message)
         case 413 | 422 if ours:
             return Rejected(message)
         case 409 if str(_json(answer).get("type")).endswith("/episode-exists"):
@@ -288,7 +290,11 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 def _problem(answer: httpx.Response) -> str:
     """The reason in a problem document, or what stands in the body instead."""
     body = _json(answer)
-    errors = body.get("errors")
-    named = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
-    fields = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in named)
+    fields = "; ".join(f"{each.get('field')}: {each.get('message')}" for each in _errors(answer))
     return ": ".join(str(part) for part in (body.get("title"), body.get("detail"), fields) if part) or answer.text[:200]
+
+
+def _errors(answer: httpx.Response) -> list[dict[str, Any]]:
+    """What a problem document names as wrong."""
+    errors = _json(answer).get("errors")
+    return [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []

@@ -18,6 +18,10 @@ class Rejected(ServerError):  # noqa: N818
     """The server will never accept this; the message is its reason."""
 
 
+class Garbled(Rejected):
+    """Other bytes arrived than were announced: the file here is another one now, or they changed after it was read."""
+
+
 class Unauthorised(ServerError):  # noqa: N818
     """The credential is unknown or revoked: enrol again."""
 

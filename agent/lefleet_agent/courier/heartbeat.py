@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lefleet_agent import __version__
+from lefleet_agent import __version__, host
 from lefleet_agent.courier.silence import Silence
+from lefleet_agent.host import Drift
 from lefleet_agent.liveness import UNTIL
 from lefleet_agent.obeyed import ESTOP, REBOOT, REST, TASK, Obeyed
 from lefleet_agent.requests import DASHBOARD, drain, emergency_stop
@@ -21,12 +22,24 @@ DOWN: dict[str, Any] = {"state": "control_down", "joints": None}  # nobody knows
 class Report:
     """Puts a heartbeat together from what the control side last wrote and from the spool."""
 
-    def __init__(self, state_dir: Path, spool: Spool, budget_bytes: int, host_reboots: bool = False) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        spool: Spool,
+        budget_bytes: int,
+        host_reboots: bool = False,
+        drift: Drift | None = None,
+        zones: Path = host.ZONES,
+        jetson_linux: Path = host.JETSON_LINUX,
+    ) -> None:
         self._run = state_dir / "run"
         self._state_dir = state_dir
         self._spool = spool
         self._budget_bytes = budget_bytes
         self._host_reboots = host_reboots
+        self._drift = drift or Drift(None)
+        self._zones = zones
+        self._versions = host.versions(jetson_linux)  # none of them changes while this process lives
         self._obeyed = Obeyed(state_dir)
         self._emergency = emergency_stop(state_dir)
         self._drain = drain(state_dir)
@@ -48,10 +61,13 @@ class Report:
             "cameras": sorted(path.stem for path in self._run.glob("preview/*.jpg")),
             "spool": spool,
             "disk": self._disk(),
+            "temperature": self._temperature(),
+            "drift": self._compared(),
             "estop": self._estop(),
             "orders": self._orders(),
             "courier": self._courier(),
             "agent_version": __version__,
+            "versions": self._versions,
             "metrics": metrics,
             "uptime_s": time.clock_gettime(time.CLOCK_BOOTTIME),
             "wall_ns": time.time_ns(),
@@ -106,6 +122,7 @@ class Report:
             "bytes": self._stats.bytes,
             "budget_bytes": self._budget_bytes,
             "lost_episodes": self._stats.lost_episodes,
+            "refused_episodes": self._stats.refused_episodes,
             "error": error,
         }
         return use, error
@@ -137,6 +154,20 @@ class Report:
         except OSError:  # gone; what is on it says so
             return None
         return {"free_bytes": disk.free, "total_bytes": disk.total}
+
+    def _temperature(self) -> dict[str, Any] | None:
+        """The host's hottest zone; None where it shows none."""
+        found = host.temperatures(self._zones)
+        zone = host.hottest(found)
+        return None if zone is None else {"zone": zone, "celsius": found[zone]}
+
+    def _compared(self) -> dict[str, Any] | None:
+        """From which roles the host differed when it was last compared; None when it never was."""
+        known = self._drift.read()
+        if known is None:
+            return None
+        roles = [role for role, differs in known.differs.items() if differs]
+        return {"roles": roles, "checked_unix_s": known.checked_unix_s}
 
     def _courier(self) -> dict[str, Any] | None:
         """What the courier says of itself: the clock's offset, and what fails now."""

@@ -1,6 +1,7 @@
 """Finds out that the server lost episodes: one that was restored from last night's backup does not announce it."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import batched
 
@@ -15,7 +16,9 @@ log = structlog.get_logger()
 PAGE = 500
 LOOK_S = 1.0
 AGAIN_S = 60.0
-"""Between two checks at least: a server of several processes answers with their instances in turn."""
+"""Between two checks at least: the processes of a server that was restored start one after another."""
+KNOWN = 32
+"""Starts that are remembered: a server of several processes answers with theirs in turn."""
 ALWAYS_S = 86400.0
 UNKNOWN_S = 3600.0
 
@@ -35,7 +38,8 @@ class LossCheck:
         self._spool = spool
         self._counted = counted
         self._clock = clock
-        self._heard = self._asked = ""
+        self._heard = ""
+        self._asked: deque[str] = deque(maxlen=KNOWN)
         self._asked_at_s: float | None = None
 
     def heard(self, instance: str) -> None:
@@ -52,7 +56,8 @@ class LossCheck:
         except UploadGone as error:
             log.warning("this server cannot say what it lost; update it", error=str(error))
             return UNKNOWN_S
-        self._asked, self._asked_at_s = instance, now_s
+        self._asked.append(instance)
+        self._asked_at_s = now_s
         return LOOK_S
 
     def check(self) -> int:
@@ -69,4 +74,4 @@ class LossCheck:
         if self._asked_at_s is None:
             return True
         age_s = self._clock() - self._asked_at_s
-        return age_s >= ALWAYS_S or (self._heard != self._asked and age_s >= AGAIN_S)
+        return age_s >= ALWAYS_S or (self._heard not in self._asked and age_s >= AGAIN_S)

@@ -2,17 +2,21 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
 from lefleet_agent.courier.api import Receipt, ServerApi
-from lefleet_agent.courier.errors import Rejected, Retryable, ServerError, UploadGone
+from lefleet_agent.courier.errors import Garbled, Rejected, Retryable, ServerError, UploadGone
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.pace import Pieces
 from lefleet_agent.spool import Spool, SpooledEpisode, SpoolError
 
 log = structlog.get_logger()
+
+MOST_GARBLED = 3
+"""How often an episode's bytes may arrive as others, while its file here is right, before it counts as refused."""
 
 
 class Uploader:
@@ -29,6 +33,7 @@ class Uploader:
         self._failed: set[str] = set()
         self._furthest: dict[str, int] = {}
         """Bytes that the server had at most of an episode that is not delivered yet."""
+        self._garbled: Counter[str] = Counter()
 
     def step(self) -> bool:
         """Deliver the next episode; False when none waits, or the courier ends. Raises ServerError, SpoolError."""
@@ -52,10 +57,11 @@ class Uploader:
     def _deliver(self, episode: SpooledEpisode) -> bool:
         """False when the courier ends first."""
         try:
-            receipt = self._api.receipt(episode.sha256) or self._send(episode)
-        except Rejected as error:
-            self._refused(episode, str(error))
-            return True
+            try:
+                receipt = self._api.receipt(episode.sha256) or self._send(episode)
+            except Rejected as error:
+                self._refused(episode, error)
+                return True
         except OSError as error:
             if not self._spool.write_off(episode.episode_id):
                 raise Retryable(f"{episode.path}: {error.strerror}; look whether its disk is there") from error
@@ -64,6 +70,7 @@ class Uploader:
             return False
         self._spool.acknowledge(episode.episode_id, receipt.as_dict())
         self._furthest.pop(episode.episode_id, None)
+        self._garbled.pop(episode.episode_id, None)
         log.info("episode delivered", episode=episode.episode_id, bytes=episode.bytes, receipt=receipt.receipt_id)
         return True
 
@@ -117,12 +124,22 @@ class Uploader:
             raise Retryable(f"the server took all {episode.bytes} bytes of {episode.path.name} but gives no receipt")
         return receipt
 
-    def _refused(self, episode: SpooledEpisode, reason: str) -> None:
-        """Keep the file and say why: it is evidence, and it may be somebody's hour of work."""
+    def _refused(self, episode: SpooledEpisode, error: Rejected) -> None:
+        """Keep the file and say why: it is evidence, and it may be somebody's hour of work.
+
+        Raises Retryable where its bytes changed on their way, or at the server, and another try may bring them.
+        """
+        reason = str(error)
         with episode.path.open("rb") as file:
             now = hashlib.file_digest(file, "sha256").hexdigest()
         if now != episode.sha256:
             reason = f"the file changed on this disk since it was recorded (now {now[:12]}): {reason}"
+        elif isinstance(error, Garbled):
+            self._garbled[episode.episode_id] += 1
+            if self._garbled[episode.episode_id] < MOST_GARBLED:
+                raise Retryable(f"{episode.path.name} is as it was recorded, and arrived otherwise: {reason}")
+            reason = f"it arrived otherwise {MOST_GARBLED} times, and is as it was recorded: {reason}"
+        self._garbled.pop(episode.episode_id, None)
         self._counted(episode.bytes, "refused")
         self._spool.refuse(episode.episode_id, reason)
         log.error("episode refused, kept on this robot", episode=episode.episode_id, reason=reason)

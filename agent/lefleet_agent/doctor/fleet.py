@@ -6,6 +6,8 @@ from lefleet_agent import liveness
 from lefleet_agent.doctor.finding import Findings, bad, good, warning
 from lefleet_agent.spool import Spool, SpoolError
 
+NAMED = 5
+"""Refused episodes that are told one by one."""
 RESTART = "`systemctl status lefleet-*` on the host and their logs say more; systemd starts them again"
 
 
@@ -28,14 +30,16 @@ def processes(run: Path, now_ns: int) -> Findings:
 
 def spool(spool: Spool, budget_bytes: int) -> Findings:
     try:
-        stats = spool.stats()
+        stats, refused = spool.stats(), spool.refused()
     except SpoolError as error:
         yield bad("spool", str(error), "see the disk above")
         return
     told = f"{stats.waiting_episodes} episodes wait, {stats.bytes / 1e9:.1f} of {budget_bytes / 1e9:.1f} GB used"
-    if stats.refused_episodes:
-        yield warning("spool", f"{told}; the server refused {stats.refused_episodes}, which stay here",
-                      "the courier's log names each with the server's reason")  # fmt: skip
+    if refused:
+        named = "; ".join(f"{each.episode_id}: {each.reason}" for each in refused[:NAMED])
+        more = f"; and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+        yield warning("spool", f"{told}; the server refused {len(refused)}, which stay here: {named}{more}",
+                      "mend what it says, then `lefleet-agent retry-refused` offers them again")  # fmt: skip
     elif stats.unacknowledged_bytes > 0.8 * budget_bytes:
         yield warning("spool", told, "the server has not taken them for long; recording stops when it is full")
     else:

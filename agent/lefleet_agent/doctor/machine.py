@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lefleet_agent import host
 from lefleet_agent.doctor.finding import Finding, Findings, bad, good, unknown, warning
 from lefleet_agent.release import ReleaseError, ReleaseStore
 
@@ -55,18 +56,13 @@ def memory(meminfo: str) -> Findings:
         yield good("memory", told)
 
 
-def temperatures(zones: Path = Path("/sys/class/thermal")) -> Findings:
-    """The hottest zone; zones that are switched off give no number."""
-    found: dict[str, float] = {}
-    for zone in sorted(zones.glob("thermal_zone*")):
-        try:
-            found[(zone / "type").read_text().strip()] = int((zone / "temp").read_text()) / 1000
-        except (OSError, ValueError):
-            continue
-    if not found:
+def temperatures(zones: Path = host.ZONES) -> Findings:
+    """The hottest zone."""
+    found = host.temperatures(zones)
+    hottest = host.hottest(found)
+    if hottest is None:
         yield unknown("temperature", "this machine shows no temperatures")
         return
-    hottest = max(found, key=lambda name: found[name])
     told = f"{hottest} {found[hottest]:.0f} °C, the hottest of {len(found)}"
     if found[hottest] >= TOO_HOT_CELSIUS:
         yield bad("temperature", told, "the machine slows itself down: clean the fan, or a lower power mode")

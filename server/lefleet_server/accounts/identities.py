@@ -3,15 +3,14 @@
 Never by a name or an e-mail address: whoever may edit their own at the provider would be let into another's account.
 """
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts import service, sessions
-from lefleet_server.accounts.models import ApiToken, ProviderIdentity, Role, User
+from lefleet_server.accounts import service, sessions, tokens
+from lefleet_server.accounts.models import ProviderIdentity, Role, User
 from lefleet_server.accounts.provider import Claims
 from lefleet_server.audit.service import audit
-from lefleet_server.db import utc_now
 from lefleet_server.fields import USERNAME
 from lefleet_server.oidc_settings import OidcSettings
 from lefleet_server.problems import Conflict
@@ -108,8 +107,4 @@ async def _shut_out(session: AsyncSession, user: User) -> None:
     if user.role != Role.VIEWER:
         await service.change_user(session, user.username, ACTOR, role=Role.VIEWER)
     await sessions.end_sessions(session, user, ACTOR)
-    revoke = update(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
-    for token_id, prefix in await session.execute(
-        revoke.values(revoked_at=utc_now()).returning(ApiToken.id, ApiToken.prefix)
-    ):
-        audit(session, ACTOR, "token.revoked", f"token:{token_id}", {"prefix": prefix})
+    await tokens.revoke_tokens(session, user, ACTOR)

@@ -94,8 +94,7 @@ def _answered(request: Request, services: Services, state: str | None, iss: str 
 
 async def _open_session(services: Services, provider: Provider, code: str, attempt: Attempt, request: Request) -> str:
     settings, where = services.settings, device(request)
-    async with services.db.transaction() as session:
-        counted = await throttle.admit(session, None, where.address, settings.login_attempts)
+    counted = await throttle.admit(services.db, None, where.address, settings.login_attempts)
     try:
         claims: Claims = await provider.person(code, attempt, _redirect_uri(services))
     except ProviderDown:

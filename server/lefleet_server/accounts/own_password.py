@@ -6,15 +6,15 @@ from lefleet_server.auth import Principal
 from lefleet_server.services import Services
 
 
-async def change(services: Services, login: Principal, address: str, wanted: PasswordChange) -> None:
-    """Changes the password and ends one's other sessions. Wrong old passwords count as failed log-ins.
+async def change(services: Services, login: Principal, address: str, wanted: PasswordChange) -> int:
+    """Changes the password, ends one's links and other sessions, and returns how many tokens still work.
 
-    Raises Forbidden when the old one is wrong, TooMany after too many of those.
+    Wrong old passwords count as failed log-ins. Raises Forbidden when the old one is wrong, or a first one comes
+    long after the log-in; TooMany after too many of those.
     """
     name = login.user.username
-    # In its own transaction: when the next one fails, this one's count must stay.
+    attempt = await throttle.admit(services.db, name, address, services.settings.login_attempts)
     async with services.db.transaction() as session:
-        attempt = await throttle.admit(session, name, address, services.settings.login_attempts)
-    async with services.db.transaction() as session:
-        await service.change_password(session, name, wanted.old, wanted.new, login.session_id)
+        working = await service.change_password(session, name, wanted.old, wanted.new, login.session_id)
         await throttle.forgive(session, attempt)
+        return working

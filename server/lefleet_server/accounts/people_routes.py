@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from lefleet_server.accounts import service, sessions
+from lefleet_server.accounts import people, service, sessions
 from lefleet_server.accounts.schemas import (
     Ended,
     LoginLink,
     NewUser,
+    PersonOut,
     SessionList,
     SessionOut,
     UserChange,
@@ -27,7 +28,7 @@ Name = Annotated[Username, Path()]
 async def list_users(user: Admin, services: ServicesDep) -> UserList:
     """Everybody who has an account, by name."""
     async with services.db.session() as session:
-        return UserList(items=[UserOut.model_validate(each) for each in await service.list_users(session)])
+        return UserList(items=[PersonOut.model_validate(each) for each in await people.people(session)])
 
 
 @router.post("", status_code=201)

@@ -13,6 +13,7 @@ from lefleet_server.accounts.schemas import (
     Me,
     NewToken,
     PasswordChange,
+    PasswordChanged,
     PasswordLogin,
     SessionList,
     SessionOut,
@@ -60,11 +61,15 @@ async def me(user: CurrentUser) -> Me:
     return Me(username=user.username, role=Role(user.role))
 
 
-@router.put("/me/password", status_code=204)
-async def put_password(body: PasswordChange, login: CurrentLogin, request: Request, services: ServicesDep) -> Response:
-    """Changes one's own password and ends one's other sessions. Wrong old passwords count as failed log-ins."""
-    await own_password.change(services, login, device(request).address, body)
-    return Response(status_code=204)
+@router.put("/me/password")
+async def put_password(
+    body: PasswordChange, login: CurrentLogin, request: Request, services: ServicesDep
+) -> PasswordChanged:
+    """Changes one's own password; ends one's other sessions and unused log-in links.
+
+    Wrong old passwords count as failed log-ins. Whoever has none must have logged in within the last 10 minutes.
+    """
+    return PasswordChanged(tokens=await own_password.change(services, login, device(request).address, body))
 
 
 @router.get("/me/sessions")
@@ -151,9 +156,7 @@ def _token(token: ApiToken, owner: str) -> TokenOut:
 
 async def _open_session(services: Services, body: PasswordLogin | CodeLogin, device: Device) -> str:
     username = body.username if isinstance(body, PasswordLogin) else None
-    # In its own transaction: when the next one fails, this one's count must stay.
-    async with services.db.transaction() as session:
-        attempt = await throttle.admit(session, username, device.address, services.settings.login_attempts)
+    attempt = await throttle.admit(services.db, username, device.address, services.settings.login_attempts)
     async with services.db.transaction() as session:
         user = await _check(session, body, services.settings)
         await throttle.forgive(session, attempt)

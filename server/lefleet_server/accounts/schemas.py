@@ -42,8 +42,17 @@ class UserOut(BaseModel):
     disabled_at: datetime | None
 
 
+class PersonOut(UserOut):
+    """One account in the list of all."""
+
+    has_password: bool = Field(description="False: only log-in links let them in.")
+    logged_in_at: datetime | None = Field(description="Last log-in.")
+    sessions: int = Field(description="Log-ins that are valid.")
+    tokens: int = Field(description="API tokens that are valid.")
+
+
 class UserList(BaseModel):
-    items: list[UserOut]
+    items: list[PersonOut]
 
 
 class NewUser(BaseModel):
@@ -73,9 +82,15 @@ class PasswordChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     old: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
-        None, repr=False, description="Needed by whoever has a password already."
+        None, repr=False, description="Needed by whoever has a password; others must just have logged in."
     )
     new: NewPassword = Field(repr=False)
+
+
+class PasswordChanged(BaseModel):
+    """Other sessions and unused log-in links have ended."""
+
+    tokens: int = Field(description="API tokens of one's own that go on working; `DELETE /api/v1/tokens/ID` ends one.")
 
 
 class SessionOut(BaseModel):

@@ -1,6 +1,6 @@
 """People: accounts, passwords, one-time log-in codes."""
 
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -8,18 +8,26 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.accounts import sessions
-from lefleet_server.accounts.models import LoginCode, Role, User
+from lefleet_server.accounts import sessions, tokens
+from lefleet_server.accounts.models import LoginCode, LoginSession, Role, User
 from lefleet_server.accounts.passwords import hashed, matches
 from lefleet_server.audit.service import audit
-from lefleet_server.db import utc_now
+from lefleet_server.db import is_near, utc_now
 from lefleet_server.problems import Conflict, Forbidden, NotFound, Unauthenticated
 from lefleet_server.secret import digest, new_code
+from lefleet_server.units import lasting
+
+FIRST_PASSWORD_WITHIN = timedelta(minutes=10)
+"""Of a log-in: later an unlocked screen could be somebody else's, who would keep a way in that no provider knows."""
 
 
-async def list_users(session: AsyncSession) -> Sequence[User]:
-    """Everybody, by name."""
-    return (await session.scalars(select(User).order_by(User.username))).all()
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How many ways into an account a new password closed."""
+
+    sessions: int = 0
+    links: int = 0
+    tokens: int = 0
 
 
 async def get_user(session: AsyncSession, username: str, *, lock: bool = False) -> User:
@@ -30,12 +38,17 @@ async def get_user(session: AsyncSession, username: str, *, lock: bool = False) 
     return user
 
 
-async def put_user(session: AsyncSession, username: str, role: Role, password: str | None, actor: str) -> bool:
-    """Creates the account, or gives an existing one this role and (if any) password; says whether that changed it."""
-    existing = (await session.scalars(select(User).where(User.username == username))).one_or_none()
-    if existing is not None and await _is_same(existing, role, password):
-        return False
-    password_hash = await hashed(password) if password is not None else None
+async def put_user(session: AsyncSession, username: str, role: Role, password: str | None, actor: str) -> Ended | None:
+    """Creates the account, or gives an existing one this role and (if any) password; None when it was so already.
+
+    Another password ends whatever the old one may have opened: sessions, log-in links and tokens.
+    """
+    same_name = select(User).where(User.username == username).with_for_update()
+    existing = (await session.scalars(same_name)).one_or_none()
+    known = existing is not None and password is not None and await matches(existing.password_hash, password)
+    password_hash = await hashed(password) if password is not None and not known else None
+    if existing is not None and password_hash is None and existing.role == role and existing.disabled_at is None:
+        return None
     changes: dict[str, Any] = {"role": role.value, "disabled_at": None}
     if password_hash is not None:
         changes["password_hash"] = password_hash
@@ -44,9 +57,17 @@ async def put_user(session: AsyncSession, username: str, role: Role, password: s
         .values(username=username, role=role.value, password_hash=password_hash)
         .on_conflict_do_update(index_elements=["username"], set_=changes)
     )
-    detail = {"role": role.value, "password": password is not None}
+    detail: dict[str, Any] = {"role": role.value, "password": password_hash is not None}
+    ended = Ended()
+    if existing is not None and password_hash is not None:
+        ended = Ended(
+            await sessions.end_sessions(session, existing, actor),
+            await _end_links(session, existing),
+            await tokens.revoke_tokens(session, existing, actor),
+        )
+        detail["ended"] = asdict(ended)
     audit(session, actor, "user.changed" if existing else "user.added", f"user:{username}", detail)
-    return True
+    return ended
 
 
 async def add_user(session: AsyncSession, username: str, role: Role, actor: str) -> User:
@@ -83,22 +104,27 @@ async def change_user(
     audit(session, actor, "user.changed", f"user:{username}", {"old": old, "new": new})
     if new["disabled"] and not old["disabled"]:
         await sessions.end_sessions(session, user, actor)
-        await session.execute(delete(LoginCode).where(LoginCode.user_id == user.id))
+        await _end_links(session, user)
     await session.flush()
     return user
 
 
-async def change_password(session: AsyncSession, username: str, old: str | None, new: str, keep: int | None) -> None:
-    """Sets the person's own password and ends their other sessions, all but `keep`.
+async def change_password(session: AsyncSession, username: str, old: str | None, new: str, keep: int | None) -> int:
+    """Sets the person's own password; ends their log-in links and other sessions, all but `keep`.
 
-    Who has one must know it, or an unlocked screen would be enough; Forbidden otherwise.
+    Returns how many of their tokens go on working. Who has a password must know it, who has none must just have
+    logged in, or an unlocked screen would be enough; Forbidden otherwise.
     """
     user = await get_user(session, username, lock=True)
-    if user.password_hash is not None and not await matches(user.password_hash, old or ""):
+    if user.password_hash is None:
+        await _require_fresh(session, keep)
+    elif not await matches(user.password_hash, old or ""):
         raise Forbidden("the old password is wrong", fields=[("old", "is not this account's password")])
     user.password_hash = await hashed(new)
-    audit(session, f"user:{username}", "user.password-changed", f"user:{username}", {})
+    links = await _end_links(session, user)
+    audit(session, f"user:{username}", "user.password-changed", f"user:{username}", {"links_ended": links})
     await sessions.end_sessions(session, user, f"user:{username}", but=keep)
+    return len(await tokens.list_tokens(session, user.id))
 
 
 async def create_login_code(session: AsyncSession, username: str, ttl_s: int, actor: str) -> str:
@@ -141,7 +167,18 @@ async def code_user(session: AsyncSession, code: str) -> User:
     return user
 
 
-async def _is_same(user: User, role: Role, password: str | None) -> bool:
-    if user.role != role.value or user.disabled_at is not None:
-        return False
-    return password is None or await matches(user.password_hash, password)
+async def _end_links(session: AsyncSession, user: User) -> int:
+    """Ends the log-in links that nobody has used yet; returns how many could still be."""
+    gone = delete(LoginCode).where(LoginCode.user_id == user.id, LoginCode.used_at.is_(None))
+    return sum(at > utc_now() for at in await session.scalars(gone.returning(LoginCode.expires_at)))
+
+
+async def _require_fresh(session: AsyncSession, session_id: int | None) -> None:
+    fresh = is_near(LoginSession.created_at, FIRST_PASSWORD_WITHIN)
+    query = select(LoginSession.id).where(LoginSession.id == session_id, fresh)
+    if (await session.scalars(query)).one_or_none() is None:
+        span = lasting(FIRST_PASSWORD_WITHIN.total_seconds())
+        raise Forbidden(
+            f"this account has no password yet: log in again, then set one within {span}",
+            fields=[("new", f"needs a log-in of the last {span}")],
+        )

@@ -63,6 +63,17 @@ async def owned_tokens(session: AsyncSession) -> Sequence[tuple[ApiToken, str]]:
     return [(token, username) for token, username in await session.execute(query)]
 
 
+async def revoke_tokens(session: AsyncSession, user: User, actor: str) -> int:
+    """Ends all of this person's tokens at once; returns how many were valid."""
+    take = (
+        update(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None)).values(revoked_at=utc_now())
+    )
+    ended = (await session.execute(take.returning(ApiToken.id, ApiToken.prefix, ApiToken.expires_at))).all()
+    for token_id, prefix, _ in ended:
+        audit(session, actor, "token.revoked", f"token:{token_id}", {"prefix": prefix})
+    return sum(expires_at > utc_now() for _, _, expires_at in ended)
+
+
 async def revoke_token(session: AsyncSession, token_id: int, owner_id: int | None, actor: str) -> None:
     """Ends the token at once. `owner_id`: only this person's; None: anybody's. Raises NotFound."""
     take = update(ApiToken).where(ApiToken.id == token_id, ApiToken.revoked_at.is_(None)).values(revoked_at=utc_now())

@@ -21,9 +21,9 @@ class FlagName(StrEnum):
 
 
 class Quality(StrEnum):
-    """What the analysis of an episode says in one word; a quarantined one has none of the first two."""
+    """The analysis in one word. `clean`: looked at, nothing found, not quarantined; `flagged`: for whatever;
+    `pending`: no worker has looked at it yet. A quarantined episode is none of them."""
 
     CLEAN = "clean"
     FLAGGED = "flagged"
     PENDING = "pending"
-    """No worker has looked at it yet."""

@@ -46,3 +46,14 @@ class EpisodeFlag(Base):
     flag: Mapped[str] = mapped_column(primary_key=True)
     started_at: Mapped[datetime]
     """The episode's, which never changes."""
+
+
+class PendingEpisode(Base):
+    """An episode without an analysis, in the order of the list; triggers keep them as they are (migration 0015)."""
+
+    __tablename__ = "pending_episodes"
+    __table_args__ = (Index("ix_pending_episodes_started", "started_at", "episode_id"),)
+
+    episode_id: Mapped[str] = mapped_column(ForeignKey("episodes.id", ondelete="CASCADE"), primary_key=True)
+    started_at: Mapped[datetime]
+    """The episode's, which never changes."""

@@ -1,4 +1,5 @@
-"""Analyses one file: `python -m lefleet_server.analysis.process FILE` prints findings as JSON.
+"""Analyses one file: `python -m lefleet_server.analysis.process FILE` prints findings as JSON: those of `analyse`,
+{"error"} of a wrong file, or {"failed"}, which says nothing about the file.
 
 A process of its own, confined before it opens the file (lefleet_server.episodes.limits).
 """
@@ -11,7 +12,7 @@ from typing import Any
 from lefleet_server.analysis import pictures, signals
 from lefleet_server.episodes import reader
 from lefleet_server.episodes.attributes import FileError
-from lefleet_server.episodes.limits import confine
+from lefleet_server.episodes.limits import confine, told
 
 
 def analyse(path: Path) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def _main(path: Path) -> int:
     except FileError as error:
         found = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
-        found = {"error": f"cannot be read: {type(error).__name__}: {error}"[:500]}
+        found = told(error, "read")
     json.dump(found, sys.stdout)
     return 0
 

@@ -1,10 +1,9 @@
 """One episode's analysis as a job: asked of a confined process, stored with the end of the job."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +15,7 @@ from lefleet_server.db import Database, utc_now
 from lefleet_server.episodes import bounded
 from lefleet_server.episodes.models import Episode
 from lefleet_server.jobs import queue
+from lefleet_server.jobs.backlog import Work
 from lefleet_server.jobs.models import Job
 from lefleet_server.jobs.queue import Claimed
 from lefleet_server.jobs.worker import Store
@@ -26,7 +26,10 @@ _PROCESS = "lefleet_server.analysis.process"
 
 
 class Analyser:
-    """The handler of the queue `analysis`. A wrong file is a result (quarantined), not a failure of the job."""
+    """The handler of the queue `analysis`. A wrong file is a result (quarantined), not a failure of the job.
+
+    Called it raises LateError or EndedEarlyError for what says nothing about the file, and is tried again.
+    """
 
     def __init__(self, db: Database, blobs: BlobStore, timeout_s: float) -> None:
         self._db, self._blobs, self._timeout_s = db, blobs, timeout_s
@@ -37,11 +40,7 @@ class Analyser:
         if sha256 is None:
             raise LookupError(f"no episode {job.episode_id}")
         async with self._blobs.local(sha256) as path:
-            try:
-                found = json.loads(await bounded.ask(_PROCESS, path, timeout_s=self._timeout_s))
-            except bounded.FileFaultError as error:
-                found = {"error": f"file: {error}"}
-        row = _row(found)
+            row = _row(await bounded.judge(_PROCESS, path, timeout_s=self._timeout_s))
 
         async def store(session: AsyncSession) -> None:
             values = {"episode_id": job.episode_id, "version": VERSION, "analysed_at": utc_now()} | row
@@ -57,12 +56,10 @@ class Analyser:
         return store
 
 
-async def enqueue_older(session: AsyncSession, version: int = VERSION) -> int:
-    """Jobs for all episodes without an analysis of `version` or newer; returns how many are new."""
-    has = select(EpisodeAnalysis.episode_id).where(EpisodeAnalysis.version >= version)
-    missing = (await session.scalars(select(Episode.id).where(Episode.id.not_in(has)))).all()
-    pieces = (missing[at : at + 1000] for at in range(0, len(missing), 1000))
-    return sum([await queue.enqueue(session, QUEUE, piece, version, queue.LATER) for piece in pieces])
+def older(version: int = VERSION) -> Work:
+    """The analysis of episodes that have none of `version` or newer."""
+    has = exists().where(EpisodeAnalysis.episode_id == Episode.id, EpisodeAnalysis.version >= version)
+    return Work(QUEUE, version, ~has)
 
 
 async def check_again(session: AsyncSession, actor: str, episode_id: str) -> None:
@@ -76,6 +73,16 @@ async def check_again(session: AsyncSession, actor: str, episode_id: str) -> Non
         dead = select(Job.id).where(Job.queue == QUEUE, Job.episode_id == episode_id, Job.state == "dead")
         await queue.retry_dead(session, (await session.scalars(dead)).all())
     audit(session, actor, "episode.check-asked", f"episode:{episode_id}", {"version": VERSION})
+
+
+async def resume(session: AsyncSession, episode_id: str) -> None:
+    """For an episode whose file is back: what was given up is tried again, and it is analysed if it never was."""
+    mine = Job.queue.in_([QUEUE, previews.QUEUE]), Job.episode_id == episode_id, Job.state == "dead"
+    # One that a deletion has locked goes with its episode; the deletion may wait for our lock of the file.
+    dead = select(Job.id).where(*mine).with_for_update(skip_locked=True)
+    await queue.retry_dead(session, (await session.scalars(dead)).all())
+    if await session.get(EpisodeAnalysis, episode_id) is None:
+        await queue.enqueue(session, QUEUE, [episode_id], VERSION)
 
 
 async def of_episodes(session: AsyncSession, ids: Sequence[str]) -> dict[str, EpisodeAnalysis]:

@@ -23,7 +23,7 @@ class AuditEntry(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     actor: Mapped[str]
-    """`user:NAME`, `robot:ID` or `console`."""
+    """`user:NAME`, `robot:ID`, `console`, or what acts by itself: `server`, `oidc`, `retention`."""
     action: Mapped[str]
     subject: Mapped[str]
     detail: Mapped[dict[str, Any]]

@@ -13,7 +13,7 @@ class AuditOut(BaseModel):
 
     id: int
     at: datetime
-    actor: str = Field(description="`user:NAME`, `robot:ID` or `console`.")
+    actor: str = Field(description="`user:NAME`, `robot:ID`, `console`, `server`, `oidc` or `retention`.")
     via: str | None = Field(description="`token:PREFIX` when an API token spoke for the person.")
     action: str
     subject: str

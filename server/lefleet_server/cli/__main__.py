@@ -12,6 +12,7 @@ from lefleet_server.cli import (
     exports,
     fetch,
     keeping,
+    labels,
     login,
     orders,
     output,
@@ -22,6 +23,7 @@ from lefleet_server.cli import (
     retention,
     robots,
     sets,
+    views,
     words,
 )
 from lefleet_server.cli.failures import Failure
@@ -46,6 +48,7 @@ cli.command("logout", epilog=examples("lefleet logout --profile lab"))(login.log
 cli.add_typer(login.known, name="profiles")
 cli.command("status", epilog=examples("lefleet status", "lefleet status --profile lab --json"))(login.status)
 cli.add_typer(robots.app, name="robots")
+cli.add_typer(views.app, name="views")
 cli.command(
     "emergency-stop",
     epilog=examples("lefleet emergency-stop robot-1 robot-2", "lefleet emergency-stop --all"),
@@ -73,6 +76,23 @@ robots.app.command("reboot", epilog=examples("lefleet robots reboot robot-1 --re
 )
 cli.add_typer(episodes.app, name="episodes")
 episodes.app.command(
+    "label",
+    epilog=examples(
+        "lefleet episodes label failure ID --note 'dropped the cube'",
+        "lefleet episodes list --robot robot-1 --since 1h --ids | lefleet episodes label success -",
+        "lefleet episodes undo",
+    ),
+)(labels.label)
+episodes.app.command(
+    "note",
+    epilog=examples(
+        "lefleet episodes note 'the light was off' ID",
+        "lefleet episodes list --robot robot-1 --since 1h --ids | lefleet episodes note 'new gripper' -",
+        "lefleet episodes note '' ID",
+    ),
+)(labels.note)
+episodes.app.command("undo", epilog=examples("lefleet episodes undo"))(labels.undo)
+episodes.app.command(
     "download",
     epilog=examples(
         "lefleet episodes download ID --to episodes/",
@@ -95,6 +115,7 @@ cli.command(
     "compare",
     epilog=examples("lefleet compare --since 7d", "lefleet compare --by release --policy lab/act-cube --in-set cubes"),
 )(comparison.compare)
+cli.command("policies", epilog=examples("lefleet policies"))(comparison.policies)
 cli.command("holds", epilog=examples("lefleet holds"))(keeping.holds)
 cli.add_typer(retention.app, name="retention")
 cli.command("storage", epilog=examples("lefleet storage"))(keeping.storage)

@@ -1,5 +1,6 @@
 """The server's HTTP API: one request at a time, every failure a Failure that a person understands."""
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ API = "/api/v1"
 SESSION_COOKIE = "lefleet_session"
 PAGE = 500
 """Most that the server gives at once."""
+_DIGEST = re.compile(r'"([0-9a-f]{64})"')
 _TRY_AGAIN = {429, 502, 503, 504}
 
 
@@ -29,6 +31,12 @@ class Body:
     etag: str
     length: int | None
     pieces: Iterator[bytes]
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the whole file, where the ETag says it."""
+        found = _DIGEST.fullmatch(self.etag)
+        return found[1] if found else None
 
 
 class Api:
@@ -189,7 +197,7 @@ class Pages:
             page = self._api.get(self._path, {**self._params, "limit": limit, "cursor": cursor})
             yield from page["items"]
             left = None if left is None else left - len(page["items"])
-            cursor = page["next_cursor"]
+            cursor = page.get("next_cursor")  # a server of the release before tells all robots at once
             self.more = cursor is not None
             if cursor is None:
                 return

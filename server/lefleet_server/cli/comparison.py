@@ -1,4 +1,4 @@
-"""`lefleet compare`."""
+"""`lefleet compare` and `lefleet policies`."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -42,6 +42,12 @@ def compare(
     show_items(False, found["groups"], columns, "no episodes match", ["COMPARED"])
     if found["cut"]:
         note(f"Only the newest {found['episodes']} episodes are counted.")
+
+
+def policies(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """List the policies of which there are episodes, by name."""
+    with connect(profile) as api:
+        show_items(as_json, api.get("/policies")["items"], [("POLICY", lambda policy: policy["name"])], "no policies")
 
 
 def _words(group: Item) -> str:

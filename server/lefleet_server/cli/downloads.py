@@ -1,19 +1,19 @@
-"""Episode files, fetched many at once: resumed where they stopped, compared with their SHA-256, published whole."""
+"""Files, fetched many at once: resumed where they stopped, compared with their SHA-256, published whole."""
 
 import fcntl
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from lefleet_server.cli.client import Api
+from lefleet_server.cli.client import Body
 from lefleet_server.cli.failures import Failure, Refused, Unreachable
 
 TRIES = 5
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}-[0-9a-f]{32}\.h5")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One episode's file, as the server describes it."""
+    """One file, as the server describes it; `id` is the episode's."""
 
     id: str
     name: str
@@ -59,6 +59,10 @@ class Result:
     error: Failure | None = None
 
 
+type Open = Callable[[Wanted, int, str], AbstractContextManager[Body]]
+"""Asks for a file from this byte on, if it has this ETag; otherwise from its beginning (`Api.stream`)."""
+
+
 class Watcher(Protocol):
     """Hears how far each file is; from several threads."""
 
@@ -76,10 +80,12 @@ class StoppedError(Failure):
 class Downloader:
     """Fetches into one folder. `replace`: also over a file of the same name that holds something else."""
 
-    def __init__(self, api: Api, folder: Path, watcher: Watcher, *, replace: bool = False, wait_s: float = 1.0) -> None:
+    def __init__(
+        self, opened: Open, folder: Path, watcher: Watcher, *, replace: bool = False, wait_s: float = 1.0
+    ) -> None:
         self.folder = folder
         self.stopping = threading.Event()
-        self._api = api
+        self._opened = opened
         self._watcher = watcher
         self._replace = replace
         self._wait_s = wait_s
@@ -143,7 +149,7 @@ class Downloader:
                 )
             os.fsync(file)
             part.replace(target)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return filling.received
 
     def _fill(self, filling: "_Filling") -> None:
@@ -168,9 +174,9 @@ class Downloader:
     def _receive(self, filling: "_Filling") -> None:
         wanted = filling.wanted
         etag = f'"{wanted.sha256}"'
-        with self._api.stream("/episodes/{episode_id}/file", filling.position, etag, episode_id=wanted.id) as body:
+        with self._opened(wanted, filling.position, etag) as body:
             if body.etag != etag or body.start not in {0, filling.position}:
-                raise Failure(f"the server offers another file than it listed ({body.etag}); list the episodes again")
+                raise Failure(f"the server offers another file than before ({body.etag}); run it again")
             if body.start == 0:
                 filling.restart()
             for piece in body.pieces:
@@ -243,7 +249,8 @@ def _digest(path: Path, length: int) -> "hashlib._Hash":
     return found
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """A file that was renamed there has its new name after a power cut, too."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

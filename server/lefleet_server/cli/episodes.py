@@ -1,32 +1,33 @@
-"""`lefleet episodes`: finding, looking at, labelling and downloading what the robots recorded."""
+"""`lefleet episodes`: finding and looking at what the robots recorded."""
 
-from enum import StrEnum
-from itertools import batched
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lefleet_server.cli.client import PAGE, Api, Pages
+from lefleet_server.cli import complete, files
+from lefleet_server.cli.client import Api, Pages
 from lefleet_server.cli.failures import Refused
-from lefleet_server.cli.files import save
 from lefleet_server.cli.filters import RobotFilter, filtered
-from lefleet_server.cli.options import JsonOption, LimitOption, ProfileOption, connect, each, episode_ids, examples
+from lefleet_server.cli.options import (
+    JsonOption,
+    LimitOption,
+    ProfileOption,
+    ToOption,
+    connect,
+    each,
+    episode_ids,
+    examples,
+)
 from lefleet_server.cli.output import Column, Item, answer, local, note, print_json, show, show_items, size, word
 
 app = typer.Typer(no_args_is_help=True, help="Episodes: find, look, label, download.")
 
 
-class Verdict(StrEnum):
-    SUCCESS = "success"
-    FAILURE = "failure"
-    UNKNOWN = "unknown"
-    NONE = "none"
-    """Takes a person's judgement back."""
-
-
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="`-`: from standard input, one a line.")]
-Id = Annotated[str, typer.Argument(metavar="ID")]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="`-`: from standard input, one a line.", autocompletion=complete.episodes),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", autocompletion=complete.episodes)]
 
 COLUMNS: list[Column] = [
     ("EPISODE", lambda e: e["id"]),
@@ -77,9 +78,10 @@ def show_episode(episode: Id, profile: ProfileOption = None, as_json: JsonOption
     with connect(profile) as api:
         found = api.get("/episodes/{episode_id}", episode_id=episode_id)
         analysis = _analysis(api, episode_id)
+    meta = found["meta"]
     rows = [
         ("episode", found["id"]),
-        ("robot", found["robot_id"]),
+        ("robot", f"{found['robot_id']} {meta.get('robot_type') or ''}"),
         ("task", found["task"]),
         ("started", local(found["started_at"])),
         (
@@ -90,8 +92,13 @@ def show_episode(episode: Id, profile: ProfileOption = None, as_json: JsonOption
         ("outcome", word(found["outcome"])),
         ("label", word(found["label_outcome"] or "none")),
         ("note", found["label_note"] or ""),
+        ("labelled", _labelled(found)),
         ("ended", found["end_reason"] + (" (interrupted)" if found["interrupted"] else "")),
         ("policy", f"{found['policy_repo']} {found['policy_commit']}"),
+        ("policy digest", found["policy_digest"]),
+        ("agent", str(meta.get("agent_version") or "")),
+        ("calibration", str(meta.get("calibration_fingerprint") or "")),
+        ("seed", "" if meta.get("seed") is None else str(meta["seed"])),
         ("cameras", ", ".join(found["cameras"])),
         ("file", f"{size(found['bytes'])}, SHA-256 {found['sha256']}"),
         ("received", local(found["received_at"])),
@@ -103,8 +110,18 @@ def show_episode(episode: Id, profile: ProfileOption = None, as_json: JsonOption
 
 
 @app.command("signals", epilog=examples("lefleet episodes signals ID | jq '.lateness_ms | max'"))
-def signals(episode: Id, profile: ProfileOption = None) -> None:
-    """Print an episode's numbers (joints, actions, lateness) by column, one JSON document."""
+def signals(
+    episode: Id,
+    profile: ProfileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: it is JSON.")] = False,
+) -> None:
+    """Print an episode's numbers (joints, actions, lateness) by column, one JSON document.
+
+    They hold the events of the dashboard's time line. A person led: `intervention` is 1. Held: `held` is 1. Limited:
+    `action` is not `action_requested`, by more than 0.5 units. Late: `lateness_ms` above 10. Ticks missing: a step of
+    `time_s` of more than 1.5 periods. No new picture: `image_seq` stays for a second. What the server noted meanwhile,
+    emergency stops too: `lefleet robots events`.
+    """
     (episode_id,) = episode_ids([episode])
     with connect(profile) as api:
         print_json(api.get("/episodes/{episode_id}/signals", episode_id=episode_id))
@@ -113,58 +130,22 @@ def signals(episode: Id, profile: ProfileOption = None) -> None:
 @app.command("picture", epilog=examples("lefleet episodes picture ID wrist 120 --to frame.jpg"))
 def picture(
     episode: Id,
-    camera: Annotated[str, typer.Argument(help="As `lefleet episodes show` names it.")],
+    camera: Annotated[
+        str, typer.Argument(help="As `lefleet episodes show` names it.", autocompletion=complete.episode_cameras)
+    ],
     index: Annotated[int, typer.Argument(min=0, help="Number of the frame, from 0.")],
-    to: Annotated[Path, typer.Option(help="File to write; `-`: standard output.")],
+    to: ToOption,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch what a camera saw at a frame, JPEG."""
+    files.require_apart(to, as_json)
     (episode_id,) = episode_ids([episode])
     with connect(profile) as api:
         jpeg = api.image(
             "/episodes/{episode_id}/frames/{camera}/{index}.jpg", episode_id=episode_id, camera=camera, index=index
         )
-    save(to, jpeg)
-
-
-@app.command(
-    "label",
-    epilog=examples(
-        "lefleet episodes label failure ID --note 'dropped the cube'",
-        "lefleet episodes list --robot robot-1 --since 1h --ids | lefleet episodes label success -",
-    ),
-)
-def label(
-    verdict: Annotated[Verdict, typer.Argument(help="`none` takes the judgement back, its note too.")],
-    episodes: Ids,
-    remark: Annotated[str | None, typer.Option("--note", help="Why; left out, the note that is there stays.")] = None,
-    profile: ProfileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say how episodes ended, as a person judges it. Kept in the audit log."""
-    ids = episode_ids(episodes)
-    outcome = None if verdict is Verdict.NONE else verdict.value
-    change: Item = {"outcome": outcome}
-    if remark is not None or verdict is Verdict.NONE:
-        change["note"] = remark
-    with connect(profile) as api:
-
-        def put(*some: str) -> None:
-            api.patch("/episodes", {"labels": [{"id": episode_id, **change} for episode_id in some]})
-            for episode_id in some:
-                done = {"id": episode_id, **{f"label_{name}": value for name, value in change.items()}}
-                answer(as_json, done, f"{episode_id}  {outcome or 'no label'}")
-
-        left: list[str] = []
-        for some in batched(ids, PAGE):
-            try:
-                put(*some)
-            except Refused as error:
-                if error.code != 404 or len(ids) == 1:
-                    raise
-                # All of a request or none: one that is not there must not keep the others from their label.
-                left += some
-        each(left, put)
+    files.tell(as_json, files.save(to, jpeg))
 
 
 @app.command(
@@ -214,6 +195,11 @@ def _analysis(api: Api, episode_id: str) -> Item | None:
         if error.code == 404:
             return None
         raise
+
+
+def _labelled(episode: Item) -> str:
+    by = episode.get("labelled_by")  # a server of the release before tells none
+    return f"by {by}, {local(episode['labelled_at'])}" if by else ""
 
 
 def _flag(flag: Item) -> str:

@@ -1,19 +1,19 @@
 """`lefleet episodes export`: an episode for Rerun or Foxglove."""
 
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
+from lefleet_server.cli import files
 from lefleet_server.cli.client import Api, Body
 from lefleet_server.cli.episodes import Id
 from lefleet_server.cli.failures import Refused
-from lefleet_server.cli.files import save_pieces
-from lefleet_server.cli.options import ProfileOption, connect, episode_ids
-from lefleet_server.cli.output import console
+from lefleet_server.cli.files import Written
+from lefleet_server.cli.options import JsonOption, ProfileOption, ToOption, connect, episode_ids
+from lefleet_server.cli.progress import Bar
 from lefleet_server.exports import Format
 
 TRIES = 5
@@ -24,55 +24,42 @@ _MAKING_S = 900.0
 def export(
     episode: Id,
     kind: Annotated[Format, typer.Option("--format", help="rrd: for Rerun. mcap: for Foxglove and others.")],
-    to: Annotated[Path, typer.Option("--to", "-o", help="File to write; `-`: standard output.")],
+    to: ToOption,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Fetch an episode as one file for Rerun or Foxglove, which the server makes for it."""
+    """Fetch an episode as one file for Rerun or Foxglove, which the server makes for it.
+
+    Compared with its SHA-256. An mcap that was cut goes on where it stopped. An rrd is another file each time that it
+    is made, so it begins anew and leaves no half.
+    """
+    files.require_apart(to, as_json)
     (episode_id,) = episode_ids([episode])
-    with connect(profile, _MAKING_S) as api, _Bar() as bar:
-        for left in reversed(range(TRIES)):
-            try:
-                _fetch(api, episode_id, kind, to, bar)
-            except Refused as error:
-                # Others' exports are being made; how long one takes, nobody knows.
-                if error.retry_after_s is None or not left:
-                    raise
-                bar.wait()
-                time.sleep(error.retry_after_s)
-            else:
-                return
+    with connect(profile, _MAKING_S) as api, Bar() as bar:
+        written = _made(api, episode_id, kind, to, bar)
+    files.tell(as_json, written)
 
 
-def _fetch(api: Api, episode_id: str, kind: Format, to: Path, bar: "_Bar") -> None:
-    bar.make()
-    with api.stream("/episodes/{episode_id}/export.{kind}", 0, "", episode_id=episode_id, kind=kind.value) as body:
-        save_pieces(to, bar.over(body))
+def _made(api: Api, episode_id: str, kind: Format, to: Path, bar: Bar) -> Written:
+    left = TRIES
+    while True:
+        bar.say("the server makes it")
+        try:
+            return _fetch(api, episode_id, kind, to, bar)
+        except Refused as error:
+            left -= 1
+            # Others' exports are being made; how long one takes, nobody knows.
+            if error.retry_after_s is None or not left:
+                raise
+            bar.say("waits for its turn")
+            time.sleep(error.retry_after_s)
 
 
-class _Bar(Progress):
-    """Drawn on a terminal and silent elsewhere."""
+def _fetch(api: Api, episode_id: str, kind: Format, to: Path, bar: Bar) -> Written:
+    def opened(start: int, etag: str) -> AbstractContextManager[Body]:
+        return api.stream("/episodes/{episode_id}/export.{kind}", start, etag, episode_id=episode_id, kind=kind.value)
 
-    def __init__(self) -> None:
-        super().__init__(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=console(err=True),
-            transient=True,
-            disable=not console(err=True).is_terminal,
-        )
-        self._task = self.add_task("", total=None)
-
-    def wait(self) -> None:
-        self.update(self._task, description="waits for its turn")
-
-    def make(self) -> None:
-        self.update(self._task, description="the server makes it")
-
-    def over(self, body: Body) -> Iterator[bytes]:
-        self.update(self._task, description="downloading", total=body.length)
-        for piece in body.pieces:
-            yield piece
-            self.advance(self._task, len(piece))
+    if kind is Format.MCAP:
+        return files.fetch(to, opened, bar)
+    with opened(0, "") as body:
+        return files.save_pieces(to, bar.over(body), body.sha256)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lefleet_server.cli.client import Api, Pages
+from lefleet_server.cli import complete
+from lefleet_server.cli.client import Api, Body, Pages
 from lefleet_server.cli.downloads import Downloader, Result, State, Wanted
 from lefleet_server.cli.failures import Failure, Refused, Status, usage
 from lefleet_server.cli.filters import filtered
@@ -19,7 +21,10 @@ from lefleet_server.cli.progress import Bars
 @filtered
 def download(
     to: Annotated[Path, typer.Option(help="Folder for ROBOT-ID.h5; made if it is not there.", file_okay=False)],
-    episodes: Annotated[list[str] | None, typer.Argument(metavar="ID", help="`-`: from standard input.")] = None,
+    episodes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="`-`: from standard input.", autocompletion=complete.episodes),
+    ] = None,
     *,
     which: dict[str, Any],
     everything: Annotated[bool, typer.Option("--all", help="All episodes, where no filter is given.")] = False,
@@ -34,7 +39,11 @@ def download(
         raise usage("ID: name the episodes, or choose them by filters, or give --all (one of the three)")
     _folder(to)
     with connect(profile) as api, Bars() as bars:
-        downloader = Downloader(api, to, bars, replace=replace)
+
+        def opened(one: Wanted, start: int, etag: str) -> AbstractContextManager[Body]:
+            return api.stream("/episodes/{episode_id}/file", start, etag, episode_id=one.id)
+
+        downloader = Downloader(opened, to, bars, replace=replace)
         listed = _named(api, episode_ids(episodes)) if episodes else Pages(api, "/episodes", which, limit)
         told = _Told(as_json, bars)
         try:

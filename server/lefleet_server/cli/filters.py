@@ -9,7 +9,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from lefleet_server.analysis import FlagName, Quality
-from lefleet_server.cli.options import SinceOption, UntilOption, complete_robots, complete_sets, moment
+from lefleet_server.cli import complete
+from lefleet_server.cli.options import SinceOption, UntilOption, moment
 
 
 class Outcome(StrEnum):
@@ -18,12 +19,18 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-RobotFilter = Annotated[str | None, typer.Option(help="Only of this robot.", autocompletion=complete_robots)]
+RobotFilter = Annotated[str | None, typer.Option(help="Only of this robot.", autocompletion=complete.robots)]
 
 
 def filters(
     robot: RobotFilter = None,
-    policy: Annotated[str | None, typer.Option(help="Only of this policy, as `org/name`.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Only of this policy, as `org/name`.", autocompletion=complete.policies)
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(metavar="COMMIT", help="Only of this commit of the policy, whole; with --policy.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task: its whole text.")] = None,
     outcome: Annotated[
         Outcome | None, typer.Option(help="Only those that ended so: a person's word before the robot's.")
     ] = None,
@@ -45,13 +52,15 @@ def filters(
     ] = None,
     in_set: Annotated[
         str | None,
-        typer.Option(help="Only those of this set; `lefleet sets list` names them.", autocompletion=complete_sets),
+        typer.Option(help="Only those of this set; `lefleet sets list` names them.", autocompletion=complete.sets),
     ] = None,
 ) -> dict[str, Any]:
     """What restricts, as the API's parameters."""
     found = {
         "robot": robot,
         "policy": policy,
+        "release": release,
+        "task": task,
         "outcome": outcome and outcome.value,
         "since": moment(since),
         "until": moment(until),

@@ -117,6 +117,7 @@ def storage(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
         ("quarantined", str(found["quarantined"])),
         ("without a file", str(found["lost"])),
         ("on their way in", str(found["uploads_open"])),
+        *((f"  {upload['robot_id']}", _upload(upload)) for upload in found["uploads"]),
         ("last fsck", _check(found["last_check"])),
         *((robot["robot_id"], _usage(robot)) for robot in found["robots"]),
     ]
@@ -127,6 +128,11 @@ def _check(check: Item | None) -> Cell:
     if check is None:
         return "never"
     return word(f"{local(check['at'])}: {check['found']} found wrong, {check['remaining']} still")
+
+
+def _upload(upload: Item) -> str:
+    part = upload["arrived_bytes"] / upload["bytes"]
+    return f"{upload['episode_id']}: {part:.0%} of {size(upload['bytes'])}, since {local(upload['began_at'])}"
 
 
 def _usage(robot: Item) -> str:

@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,8 @@ from typing import Annotated
 import typer
 
 from lefleet_server.accounts.roles import Scope
-from lefleet_server.cli import profiles
-from lefleet_server.cli.client import Api
+from lefleet_server.cli import complete, fleet, profiles
+from lefleet_server.cli.client import Api, Pages
 from lefleet_server.cli.failures import Failure, Refused, usage
 from lefleet_server.cli.options import (
     DAYS,
@@ -23,7 +24,6 @@ from lefleet_server.cli.options import (
     UserOption,
     YesOption,
     ask,
-    complete_profiles,
     confirm,
     connect,
     credentials,
@@ -116,19 +116,20 @@ def logout(
 def status(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Show whether the server can work, who you are there, and how the robots are. Exit status 1: it is not ready."""
     with connect(profile) as api:
-        ready, me, robots = api.ready(), api.get("/me"), api.get("/robots")["items"]
-    counts: dict[str, int] = {}
-    for robot in robots:
-        counts[robot["state"]] = counts.get(robot["state"], 0) + 1
-    value = {"url": api.profile.url, "ready": ready["ready"], "checks": ready["checks"], "me": me, "robots": counts}
+        ready, me, robots = api.ready(), api.get("/me"), list(Pages(api, "/robots", {}, None))
+    counts = Counter(robot["state"] for robot in robots)
+    health = Counter(robot["health"] for robot in robots if "health" in robot)
+    value = {"url": api.profile.url, "ready": ready["ready"], "checks": ready["checks"], "me": me}
+    value |= {"robots": counts, "health": health}
     rows: list[tuple[str, Cell]] = [
         ("server", api.profile.url),
         ("ready", word("yes" if ready["ready"] else "no")),
         *((name, word(found)) for name, found in ready["checks"].items()),
         ("you", f"{me['username']} ({me['role']})"),
         ("robots", ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none"),
+        ("health", ", ".join(f"{health[name]} {name}" for name in fleet.HEALTH if health[name])),
     ]
-    show(as_json, value, rows)
+    show(as_json, value, [(name, cell) for name, cell in rows if cell])
     if not ready["ready"]:
         raise typer.Exit(1)
 
@@ -150,7 +151,7 @@ def list_profiles(as_json: JsonOption = False) -> None:
     show_items(as_json, items, columns, "no profiles; `lefleet login https://fleet.example.org` makes one")
 
 
-Named = Annotated[str, typer.Argument(metavar="PROFILE", autocompletion=complete_profiles)]
+Named = Annotated[str, typer.Argument(metavar="PROFILE", autocompletion=complete.profile_names)]
 
 
 @known.command("use", epilog=examples("lefleet profiles use lab"))

@@ -13,12 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 
 from lefleet_server.accounts.roles import Scope
-from lefleet_server.cli import output, profiles
+from lefleet_server.cli import complete, output, profiles
 from lefleet_server.cli.client import Api
 from lefleet_server.cli.failures import Failure, Status, Unreachable, usage
 
-_COMPLETION_S = 1.5
-"""A person who pressed Tab waits no longer."""
 _AGO = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _EPISODE = re.compile(r"[0-9a-f]{32}")
@@ -128,35 +126,12 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["Examples:", *lines])
 
 
-def complete_robots(ctx: typer.Context, incomplete: str) -> list[str]:
-    return _names("/robots", "id", ctx, incomplete)
-
-
-def complete_sets(ctx: typer.Context, incomplete: str) -> list[str]:
-    return _names("/sets", "name", ctx, incomplete)
-
-
-def _names(path: str, field: str, ctx: typer.Context, incomplete: str) -> list[str]:
-    """From the server; none, and no word, when it does not answer soon."""
-    try:
-        with connect(ctx.params.get("profile"), _COMPLETION_S) as api:
-            return [each[field] for each in api.get(path)["items"] if each[field].startswith(incomplete)]
-    except Failure:
-        return []
-
-
-def complete_profiles(incomplete: str) -> list[str]:
-    try:
-        return [name for name in profiles.Profiles.load(profiles.place()).profiles if name.startswith(incomplete)]
-    except Failure:
-        return []
-
-
 ProfileOption = Annotated[
     str | None,
-    typer.Option("--profile", metavar="NAME", help="Fleet to use.", autocompletion=complete_profiles),
+    typer.Option("--profile", metavar="NAME", help="Fleet to use.", autocompletion=complete.profile_names),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; of a list, one object a line.")]
+ToOption = Annotated[Path, typer.Option("--to", "-o", dir_okay=False, help="File to write; `-`: standard output.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="Most of them.")]
 SinceOption = Annotated[str | None, typer.Option(help="From then on: 2026-11-01, 2026-11-01T13:30, or 2h ago.")]
@@ -168,8 +143,8 @@ PasswordOption = Annotated[
         "--password-file", help="File with the password or a log-in link, `-`: standard input; else asked for."
     ),
 ]
-Robot = Annotated[str, typer.Argument(metavar="ROBOT", autocompletion=complete_robots)]
-Robots = Annotated[list[str] | None, typer.Argument(metavar="ROBOT", autocompletion=complete_robots)]
+Robot = Annotated[str, typer.Argument(metavar="ROBOT", autocompletion=complete.robots)]
+Robots = Annotated[list[str] | None, typer.Argument(metavar="ROBOT", autocompletion=complete.robots)]
 DAYS = 90
 DaysOption = Annotated[int, typer.Option(min=1, max=366, help="Days until the token expires.")]
 ScopesOption = Annotated[

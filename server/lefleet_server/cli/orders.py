@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lefleet_server.cli.client import Api
+from lefleet_server.cli.client import Api, Pages
 from lefleet_server.cli.failures import usage
 from lefleet_server.cli.options import JsonOption, ProfileOption, Robots, YesOption, confirm, connect, each
 from lefleet_server.cli.output import answer
@@ -92,4 +92,6 @@ def reboot(
 
 def _named(api: Api, robots: list[str] | None, everyone: bool) -> list[str]:
     names = which(robots, everyone)
-    return [robot["id"] for robot in api.get("/robots")["items"] if robot["state"] != "retired"] if everyone else names
+    if not everyone:
+        return names
+    return [robot["id"] for robot in Pages(api, "/robots", {}, None) if robot["state"] != "retired"]

@@ -48,15 +48,18 @@ def password(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change your own password; your other log-ins end. Whoever has none yet gives a log-in link in its place."""
+    """Change your own password; your other log-ins and links end. Who has none yet gives a log-in link in its place."""
     here = profiles.chosen(profile)
     who = credentials(here, user, password_file)
     new = profiles.secret(new_file) if new_file else ask("New password", hidden=True)
     if new_file is None and ask("The same again", hidden=True) != new:
         raise usage("the two differ; nothing was changed")
     with session(here, who) as api:
-        api.put("/me/password", {"old": who.get("password"), "new": new})
-    answer(as_json, {"changed": True}, "the password is changed, and your other log-ins are ended")
+        working = api.put("/me/password", {"old": who.get("password"), "new": new})["tokens"]
+    text = "the password is changed, and your other log-ins and log-in links are ended"
+    if working:
+        text += f"; your tokens still work ({working}): `lefleet tokens list`, `lefleet tokens revoke ID`"
+    answer(as_json, {"changed": True, "tokens": working}, text)
 
 
 @tokens.command("list", epilog=examples("lefleet tokens list", "lefleet tokens list --everyones --json"))

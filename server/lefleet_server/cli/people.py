@@ -5,13 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from lefleet_server.accounts.roles import Role
+from lefleet_server.cli import complete
 from lefleet_server.cli.options import JsonOption, ProfileOption, YesOption, confirm, connect, examples
 from lefleet_server.cli.output import Column, answer, local, note, show_items, word
 from lefleet_server.cli.own import SESSIONS
 
 app = typer.Typer(no_args_is_help=True, help="People who may log in, for administrators.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete.people)]
 
 
 @app.command("list", epilog=examples("lefleet people list"))
@@ -19,10 +20,15 @@ def list_people(profile: ProfileOption = None, as_json: JsonOption = False) -> N
     """List everybody who has an account, by name."""
     with connect(profile) as api:
         found = api.get("/users")["items"]
+    # A server of the release before tells less of people.
     columns: list[Column] = [
         ("NAME", lambda user: user["username"]),
         ("ROLE", lambda user: user["role"]),
         ("SINCE", lambda user: local(user["created_at"])),
+        ("LOGGED IN", lambda user: local(user["logged_in_at"]) if "logged_in_at" in user else ""),
+        ("LOG-INS", lambda user: str(user.get("sessions", ""))),
+        ("TOKENS", lambda user: str(user.get("tokens", ""))),
+        ("PASSWORD", lambda user: "" if user.get("has_password", True) else "none yet"),
         ("", lambda user: word("") if user["disabled_at"] is None else f"disabled {local(user['disabled_at'])}"),
     ]
     show_items(as_json, found, columns, "nobody")
@@ -30,7 +36,7 @@ def list_people(profile: ProfileOption = None, as_json: JsonOption = False) -> N
 
 @app.command("add", epilog=examples("lefleet people add ann --role operator", "lefleet people link ann"))
 def add(
-    name: Name,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
     role: Annotated[Role, typer.Option(help="What this person may do.")] = Role.VIEWER,
     profile: ProfileOption = None,
     as_json: JsonOption = False,

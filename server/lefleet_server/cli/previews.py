@@ -1,14 +1,16 @@
 """`lefleet episodes previews` and `video`: what a worker made for people to look at."""
 
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
 
+from lefleet_server.cli import complete, files
+from lefleet_server.cli.client import Body
 from lefleet_server.cli.episodes import Id
-from lefleet_server.cli.files import save_pieces
-from lefleet_server.cli.options import JsonOption, ProfileOption, connect, episode_ids
+from lefleet_server.cli.options import JsonOption, ProfileOption, ToOption, connect, episode_ids
 from lefleet_server.cli.output import Column, local, show_items, size
+from lefleet_server.cli.progress import Bar
 
 
 def previews(episode: Id, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
@@ -30,16 +32,22 @@ def previews(episode: Id, profile: ProfileOption = None, as_json: JsonOption = F
 
 def video(
     episode: Id,
-    camera: Annotated[str, typer.Argument(help="As `lefleet episodes show` names it.")],
-    to: Annotated[Path, typer.Option(help="File to write; `-`: standard output.")],
+    camera: Annotated[
+        str, typer.Argument(help="As `lefleet episodes show` names it.", autocompletion=complete.episode_cameras)
+    ],
+    to: ToOption,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Fetch the video of a camera, H.264 in MP4."""
+    """Fetch the video of a camera, H.264 in MP4: resumed where it stopped, compared with its SHA-256."""
+    files.require_apart(to, as_json)
     (episode_id,) = episode_ids([episode])
-    with (
-        connect(profile) as api,
-        api.stream(
-            "/episodes/{episode_id}/previews/{camera}/video.mp4", 0, "", episode_id=episode_id, camera=camera
-        ) as body,
-    ):
-        save_pieces(to, body.pieces)
+    with connect(profile) as api, Bar() as bar:
+
+        def opened(start: int, etag: str) -> AbstractContextManager[Body]:
+            return api.stream(
+                "/episodes/{episode_id}/previews/{camera}/video.mp4", start, etag, episode_id=episode_id, camera=camera
+            )
+
+        written = files.fetch(to, opened, bar)
+    files.tell(as_json, written)

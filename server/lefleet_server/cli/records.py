@@ -1,11 +1,13 @@
 """`lefleet audit` and `lefleet jobs`: what was changed by whom, and what work waits."""
 
 import json
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from lefleet_server.cli.client import Pages
+from lefleet_server.cli.failures import usage
 from lefleet_server.cli.options import (
     JsonOption,
     LimitOption,
@@ -19,8 +21,15 @@ from lefleet_server.cli.options import (
     moment,
 )
 from lefleet_server.cli.output import Column, answer, local, note, show_items, word
+from lefleet_server.units import lasting
 
 jobs = typer.Typer(no_args_is_help=True, help="Work that is done to episodes after their receipt.")
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DEAD = "dead"
 
 
 def audit(
@@ -53,12 +62,15 @@ def audit(
 
 @jobs.command("list", epilog=examples("lefleet jobs list --dead"))
 def list_jobs(
-    dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up; as `--state dead`.")] = False,
+    state: Annotated[State | None, typer.Option(help="Only those in it.")] = None,
     limit: LimitOption = 50,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs that are not done, oldest first, with why the last attempt failed."""
+    if dead and state is not None:
+        raise usage("--dead, --state: give one of the two")
     columns: list[Column] = [
         ("JOB", lambda job: str(job["id"])),
         ("KIND", lambda job: job["queue"]),
@@ -69,10 +81,26 @@ def list_jobs(
         ("SINCE", lambda job: local(job["created_at"])),
     ]
     with connect(profile) as api:
-        pages = Pages(api, "/jobs", {"state": "dead" if dead else None}, limit)
+        pages = Pages(api, "/jobs", {"state": "dead" if dead else state}, limit)
         show_items(as_json, pages, columns, "no jobs wait", ["REASON"])
     if pages.more:
         note(f"There are more; --limit {limit} was reached.")
+
+
+@jobs.command("queues", epilog=examples("lefleet jobs queues"))
+def queues(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show for each kind of work how much waits, runs and was given up, and since when the oldest waits."""
+    columns: list[Column] = [
+        ("KIND", lambda queue: queue["queue"]),
+        ("WAITING", lambda queue: str(queue["waiting"] - queue["running"])),
+        ("RUNNING", lambda queue: str(queue["running"])),
+        ("DEAD", lambda queue: str(queue["dead"])),
+        ("OLDEST", lambda queue: lasting(queue["oldest_age_s"]) if queue["waiting"] else ""),
+    ]
+    with connect(profile) as api:
+        show_items(
+            as_json, api.get("/jobs", {"limit": 1})["queues"], columns, "nothing waits, and nothing was given up"
+        )
 
 
 @jobs.command("retry", epilog=examples("lefleet jobs retry 17 18", "lefleet jobs retry --yes"))

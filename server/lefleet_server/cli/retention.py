@@ -1,9 +1,11 @@
 """`lefleet retention`: the rules by which episodes are deleted one day."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from lefleet_server.cli import complete
 from lefleet_server.cli.client import Api
 from lefleet_server.cli.failures import Failure, usage
 from lefleet_server.cli.filters import Outcome
@@ -12,7 +14,7 @@ from lefleet_server.cli.output import Cell, Column, Item, answer, local, note, s
 
 app = typer.Typer(no_args_is_help=True, help="Rules by which episodes are deleted; each begins disabled.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete.rules)]
 _SETTINGS = ("older_than_days", "quota_bytes", "outcomes", "robots", "labelled")
 
 
@@ -50,7 +52,9 @@ def set_rule(
         int | None, typer.Option(min=0, help="What all episodes in the scope may take; the oldest beyond it go.")
     ] = None,
     outcome: Annotated[list[Outcome] | None, typer.Option(help="Only these; again for more.")] = None,
-    robot: Annotated[list[str] | None, typer.Option(help="Only of these; again for more.")] = None,
+    robot: Annotated[
+        list[str] | None, typer.Option(help="Only of these; again for more.", autocompletion=complete.robots)
+    ] = None,
     labelled: Annotated[
         bool | None, typer.Option("--labelled/--unlabelled", help="Only what a person judged, or only the others.")
     ] = None,
@@ -95,7 +99,10 @@ def remove(name: Name, profile: ProfileOption = None, yes: YesOption = False, as
 
 @app.command("plan", epilog=examples("lefleet retention plan", "lefleet retention plan --rule old-failures"))
 def plan(
-    rule: Annotated[list[str] | None, typer.Option(help="Only this one, enabled or not; again for more.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one, enabled or not; again for more.", autocompletion=complete.rules),
+    ] = None,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,6 +115,33 @@ def plan(
     if not as_json and found["examples"]:
         oldest = found["examples"][0]
         note(f"The oldest: {oldest['episode_id']} ({oldest['rule']}); --json names a hundred.")
+
+
+@app.command("nights", epilog=examples("lefleet retention nights"))
+def nights(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show when the enabled rules delete next by themselves, and what the last such run did."""
+    with connect(profile) as api:
+        found = api.get("/retention/nights")
+    run = found["last"]
+    rows: list[tuple[str, Cell]] = [
+        ("next run", _next(found["next_at"])),
+        ("enabled rules", f"{found['enabled']}" if found["enabled"] else "none: nothing goes"),
+        ("last run", "none yet" if run is None else _run(run)),
+        ("it refused", run["refused"] if run else ""),
+    ]
+    show(as_json, found, [(name, cell) for name, cell in rows if cell])
+
+
+def _next(at: str | None) -> str:
+    if at is None:
+        return "never: the server's setting retention_hour_utc is not set; `lefleet-server retention --apply` deletes"
+    due = datetime.fromisoformat(at) <= datetime.now(UTC)
+    return f"as soon as a worker is there; it was due {local(at)}" if due else local(at)
+
+
+def _run(run: Item) -> str:
+    ended = f"ended {local(run['ended_at'])}" if run["ended_at"] else "not ended yet"
+    return f"{run['day']}: {_count(run)} deleted, {ended}"
 
 
 def _rule(api: Api, name: str) -> Item:

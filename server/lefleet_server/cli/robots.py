@@ -1,21 +1,21 @@
-"""`lefleet robots`, and the two commands that may be needed in a hurry: `emergency-stop` and `clear`."""
+"""`lefleet robots`, what is no looking (look.py): credentials, and in a hurry `emergency-stop` and `clear`."""
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from lefleet_server.cli.client import Api
+from lefleet_server.cli import complete, files, look
+from lefleet_server.cli.client import Api, Pages
 from lefleet_server.cli.failures import Failure, Refused, Status, usage
-from lefleet_server.cli.files import save
 from lefleet_server.cli.options import (
     JsonOption,
     ProfileOption,
     Robot,
     Robots,
+    ToOption,
     YesOption,
     confirm,
     connect,
@@ -23,96 +23,30 @@ from lefleet_server.cli.options import (
     ended,
     examples,
 )
-from lefleet_server.cli.output import (
-    Cell,
-    Item,
-    answer,
-    clean,
-    local,
-    note,
-    print_json,
-    say,
-    show,
-    show_items,
-    size,
-    word,
-)
+from lefleet_server.cli.output import Cell, Item, answer, local, note, print_json, say, show, word
 
-app = typer.Typer(no_args_is_help=True, help="Robots: how they are, and their credentials.")
+app = look.app
 
 AllOption = Annotated[bool, typer.Option("--all", help="Every robot.")]
 WaitOption = Annotated[float, typer.Option(min=0, help="Seconds to wait until the robots say that they obeyed.")]
 _LOOK_S = 0.5
 
 
-@app.command("list", epilog=examples("lefleet robots list --state offline", "lefleet robots list --json | jq -r .id"))
-def list_robots(
-    state: Annotated[str | None, typer.Option(help="Only those in it: running, offline, estopped...")] = None,
-    site: Annotated[str | None, typer.Option(help="Only those that stand there.")] = None,
-    profile: ProfileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the robots: how each is, and what it said last."""
-    with connect(profile) as api:
-        found = [
-            robot
-            for robot in api.get("/robots")["items"]
-            if state in {None, robot["state"]}
-            if site in {None, robot["site"]}
-        ]
-    columns: list[tuple[str, Callable[[Item], Cell]]] = [
-        ("ROBOT", lambda robot: robot["id"]),
-        ("STATE", _state),
-        ("SEEN", lambda robot: local(robot["last_seen_at"])),
-        ("HZ", lambda robot: _of(robot, "loop", "hz", "{:.1f}")),
-        ("WAITING", lambda robot: _of(robot, "spool", "episodes", "{}")),
-        ("DISK FREE", _free),
-        ("POLICY", lambda robot: _of(robot, "policy", "repo", "{}")),
-        ("SITE", lambda robot: robot["site"]),
-    ]
-    show_items(as_json, found, columns, "no robots; `lefleet robots register NAME` brings the first", ["STATE"])
-
-
-@app.command("show", epilog=examples("lefleet robots show robot-1"))
-def show_robot(robot: Robot, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
-    """Show one robot: what it does, what it runs, what waits on it."""
-    with connect(profile) as api:
-        found = api.get("/robots/{robot_id}", robot_id=robot)
-    said: Item = found["heartbeat"] or {}
-    rows: list[tuple[str, Cell]] = [
-        ("robot", found["id"]),
-        ("state", _state(found)),
-        ("detail", said.get("detail", "")),
-        ("emergency stop", _stop(found["estop"])),
-        ("seen", local(found["last_seen_at"])),
-        ("rest", _rest(found["rest"])),
-        ("reboot", _reboot(found.get("reboot"))),
-        ("task", said.get("task", "")),
-        ("next task", _next_task(found["task"])),
-        ("policy", " ".join(filter(None, ((said.get("policy") or {}).get(k, "") for k in ("repo", "commit", "type"))))),
-        ("rate held", _of(found, "loop", "hz", "{:.1f} Hz")),
-        ("lateness p99", _of(found, "loop", "lateness_ms_p99", "{:.1f} ms")),
-        ("waiting", f"{_of(found, 'spool', 'episodes', '{} episodes')} {_spool(found)}"),
-        ("disk free", _free(found)),
-        ("cameras", ", ".join(found["cameras"])),
-        ("agent", found["agent_version"]),
-        ("hardware", found["hw"]),
-        ("site", found["site"]),
-        ("enrolled", local(found["enrolled_at"])),
-    ]
-    show(as_json, found, [(name, cell) for name, cell in rows if str(cell).strip()])
-
-
 @app.command("picture", epilog=examples("lefleet robots picture robot-1 wrist --to wrist.jpg"))
 def picture(
     robot: Robot,
-    camera: Annotated[str, typer.Argument(help="As `lefleet robots show` names it.")],
-    to: Annotated[Path, typer.Option(help="File to write; `-`: standard output.")],
+    camera: Annotated[
+        str, typer.Argument(help="As `lefleet robots show` names it.", autocompletion=complete.robot_cameras)
+    ],
+    to: ToOption,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch the newest picture of one of the robot's cameras, JPEG."""
+    files.require_apart(to, as_json)
     with connect(profile) as api:
-        save(to, api.image("/robots/{robot_id}/cameras/{name}.jpg", robot_id=robot, name=camera))
+        jpeg = api.image("/robots/{robot_id}/cameras/{name}.jpg", robot_id=robot, name=camera)
+    files.tell(as_json, files.save(to, jpeg))
 
 
 @app.command("register", epilog=examples("lefleet robots register robot-7 --site lab"))
@@ -135,6 +69,26 @@ def rotate(robot: Robot, profile: ProfileOption = None, as_json: JsonOption = Fa
     with connect(profile) as api:
         found = api.get("/robots/{robot_id}", robot_id=robot)
         _code(api, robot, found["site"], as_json)
+
+
+@app.command("credential", epilog=examples("lefleet robots credential robot-7"))
+def credential(robot: Robot, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Show how it stands with ROBOT's credential: since when it is used, and whether another one is on its way."""
+    with connect(profile) as api:
+        found = api.get("/robots/{robot_id}/credential", robot_id=robot)
+    if found["since"] is None:
+        state = word("revoked")
+    else:
+        state = word("rotating" if found["renewed_at"] or found["code_until"] else "valid")
+    rows: list[tuple[str, Cell]] = [
+        ("robot", robot),
+        ("credential", state),
+        ("in use since", local(found["since"], "")),
+        ("last used", local(found["used_at"], "not yet" if found["since"] else "")),
+        ("next one given out", local(found["renewed_at"], "")),
+        ("code valid until", local(found["code_until"], "")),
+    ]
+    show(as_json, found, [(name, cell) for name, cell in rows if str(cell)])
 
 
 @app.command("revoke", epilog=examples("lefleet robots revoke robot-7"))
@@ -180,14 +134,19 @@ def clear(
     """End the emergency stop of ROBOTs: their arms may move again. Exit status 3: not all said so yet."""
     names = which(robots, everyone)
     with connect(profile) as api:
-        found = {robot["id"]: robot["estop"] for robot in api.get("/robots")["items"]}
+        found = {robot["id"]: robot for robot in Pages(api, "/robots", {}, None)}
         if unknown := [name for name in names if name not in found]:
             raise Failure(f"no robot {unknown[0]!r}; `lefleet robots list` names them")
-        held = {name: found[name] for name in (found if everyone else names) if found[name]["state"] != "free"}
+        stops = {name: found[name]["estop"] for name in (found if everyone else names)}
+        held = {name: stop for name, stop in stops.items() if stop["state"] != "free"}
         for name in names:
             if name not in held:
                 note(f"{name}: nobody stopped it through the server")
+                if as_json:
+                    _print_json(found[name])
         if not held:
+            if everyone:
+                note("nobody stopped a robot through the server")
             return
         words = ", ".join(
             f"{name} (stopped by {stop['asked_by']} at {local(stop['asked_at'])})" for name, stop in held.items()
@@ -213,7 +172,7 @@ def _told(api: Api, names: Sequence[str], goal: str, wait_s: float, as_json: boo
     until, found = time.monotonic() + wait_s, dict[str, Item]()
     wanted = set(names)
     while wanted:
-        found = {robot["id"]: robot for robot in api.get("/robots")["items"] if robot["id"] in wanted}
+        found = {robot["id"]: robot for robot in Pages(api, "/robots", {}, None) if robot["id"] in wanted}
         # One that is offline cannot say anything, however long one waits.
         open_ = [robot for robot in found.values() if robot["estop"]["state"] != goal and robot["online"]]
         if not open_ or time.monotonic() >= until:
@@ -224,12 +183,16 @@ def _told(api: Api, names: Sequence[str], goal: str, wait_s: float, as_json: boo
         state = robot["estop"]["state"]
         late += state != goal
         if as_json:
-            print_json({"robot_id": name, "online": robot["online"], **robot["estop"]})
+            _print_json(robot)
         else:
             say(Text.assemble(f"{name}  ", word(state), "" if state == goal else f"  {_why(robot)}"))
     if late:
         raise typer.Exit(Status.PARTLY)
     ended(len(found), failed)
+
+
+def _print_json(robot: Item) -> None:
+    print_json({"robot_id": robot["id"], "online": robot["online"], **robot["estop"]})
 
 
 def _why(robot: Item) -> str:
@@ -258,56 +221,3 @@ def _code(api: Api, robot: str, site: str, as_json: bool) -> None:
     if not as_json:
         note(f"On {robot}, within {made['ttl_s'] / 60:.0f} minutes, give this code to `lefleet-agent enrol`:")
     answer(as_json, made, made["code"])
-
-
-def _state(robot: Item) -> Text:
-    shown = word(robot["state"])
-    stop = robot["estop"]["state"]
-    return shown if stop == "free" else Text.assemble(shown, " ", word(stop))
-
-
-def _stop(stop: Item) -> Cell:
-    if stop["asked_by"] is None:
-        return word(stop["state"])
-    return Text.assemble(word(stop["state"]), clean(f" (last word: {stop['asked_by']}, {local(stop['asked_at'])})"))
-
-
-def _rest(rest: Item | None) -> Cell:
-    if not rest or not rest["wanted"]:
-        return ""
-    why = f": {rest['reason']}" if rest.get("reason") else ""  # a server of the release before tells none
-    return clean(f"asked for by {rest['said_by']}, {local(rest['said_at'])}{why}")
-
-
-def _reboot(reboot: Item | None) -> Cell:
-    if reboot is None or reboot["state"] == "done":
-        return ""
-    why = f": {reboot['reason']}" if reboot["reason"] else ""
-    said = f" by {reboot['said_by']}, {local(reboot['said_at'])}{why}"
-    return Text.assemble(word(reboot["state"]), clean(said))
-
-
-def _next_task(task: Item | None) -> Cell:
-    """What the robot has not heard of yet."""
-    if task is None or task["heard"]:
-        return ""
-    return clean(f"{task['text'] or 'what its settings say'} ({task['said_by']}, {local(task['said_at'])})")
-
-
-def _of(robot: Item, part: str, name: str, form: str) -> str:
-    """A number of the last heartbeat; empty when the robot said none."""
-    value = ((robot["heartbeat"] or {}).get(part) or {}).get(name)
-    return "" if value is None else form.format(value)
-
-
-def _free(robot: Item) -> str:
-    disk = (robot["heartbeat"] or {}).get("disk")
-    return size(disk["free_bytes"]) if disk else ""
-
-
-def _spool(robot: Item) -> str:
-    spool = (robot["heartbeat"] or {}).get("spool")
-    if not spool:
-        return ""
-    lost = f", {spool['lost_episodes']} lost" if spool.get("lost_episodes") else ""
-    return f"({size(spool['bytes'])} of {size(spool['budget_bytes'])}{lost})"

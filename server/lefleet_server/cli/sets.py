@@ -7,25 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
+from lefleet_server.cli import complete, files
 from lefleet_server.cli.client import PAGE
 from lefleet_server.cli.episodes import Ids
-from lefleet_server.cli.files import save_pieces
 from lefleet_server.cli.filters import filtered
 from lefleet_server.cli.options import (
     JsonOption,
     ProfileOption,
+    ToOption,
     YesOption,
-    complete_sets,
     confirm,
     connect,
     episode_ids,
     examples,
 )
 from lefleet_server.cli.output import Column, Item, answer, local, show, show_items
+from lefleet_server.cli.progress import Bar
 
 app = typer.Typer(no_args_is_help=True, help="Sets of episodes; an episode may be in many.")
 
-Name = Annotated[str, typer.Argument(metavar="SET", autocompletion=complete_sets)]
+Name = Annotated[str, typer.Argument(metavar="SET", autocompletion=complete.sets)]
 
 
 @app.command("list", epilog=examples("lefleet sets list"))
@@ -109,12 +110,18 @@ def remove_matching(
 )
 def export(
     name: Name,
-    to: Annotated[Path, typer.Option(help="File to write; `-`: standard output.")] = Path("-"),
+    to: ToOption = Path("-"),
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a set as JSON lines, oldest first: id, SHA-256, bytes, where the file is, what it was."""
-    with connect(profile) as api, api.stream("/sets/{name}/export", 0, "", name=name) as body:
-        save_pieces(to, body.pieces)
+    """Write a set as JSON lines, oldest first: id, SHA-256, bytes, where the file is, what it was.
+
+    The server makes the lines while it sends them, so an export that is cut leaves no file and begins anew. To standard
+    output `--json` changes nothing; with `--to FILE` it says what was written.
+    """
+    with connect(profile) as api, Bar() as bar, api.stream("/sets/{name}/export", 0, "", name=name) as body:
+        written = files.save_pieces(to, bar.over(body))
+    files.tell(as_json and not files.is_output(to), written)
 
 
 def _change(name: str, how: str, ids: Iterable[str], profile: str | None, as_json: bool) -> None:

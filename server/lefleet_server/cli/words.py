@@ -1,4 +1,4 @@
-"""What people say about robots: a verdict on what runs, notes, and what the robots said of themselves over time."""
+"""What people say about robots (a verdict on what runs, notes), and what happened to them over time."""
 
 import sys
 from enum import StrEnum
@@ -11,7 +11,9 @@ from lefleet_server.cli.failures import Failure, usage
 from lefleet_server.cli.options import JsonOption, ProfileOption, Robot, connect, episode_ids, examples
 from lefleet_server.cli.output import Column, answer, local, note, print_json, show_items
 from lefleet_server.cli.robots import app
-from lefleet_server.robots.verdicts import Word
+from lefleet_server.robots import Word
+
+Most = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Most of them.")]
 
 
 class What(StrEnum):
@@ -86,7 +88,7 @@ def write_notes(
 def changes(
     robot: Robot,
     what: Annotated[What | None, typer.Option(help="Only this.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Most of them.")] = 100,
+    limit: Most = 100,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,3 +103,22 @@ def changes(
         which = {"what": what and what.value, "limit": limit}
         found = api.get("/robots/{robot_id}/changes", which, robot_id=robot)["items"]
     show_items(as_json, found, columns, "no changes are known", ["NOW", "BEFORE"])
+
+
+@app.command("events", epilog=examples("lefleet robots events robot-1 -n 20"))
+def events(
+    robot: Robot,
+    limit: Most = 100,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what people did to ROBOT, and what it said differently than before. Newest first."""
+    columns: list[Column] = [
+        ("WHEN", lambda event: local(event["at"])),
+        ("WHAT", lambda event: event["what"]),
+        ("DETAIL", lambda event: event["detail"]),
+        ("BY", lambda event: event["by"]),
+    ]
+    with connect(profile) as api:
+        found = api.get("/robots/{robot_id}/events", {"limit": limit}, robot_id=robot)["items"]
+    show_items(as_json, found, columns, "nothing yet", ["DETAIL"])

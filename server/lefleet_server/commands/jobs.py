@@ -83,15 +83,22 @@ def jobs_enqueue(
     as_json: JsonOption = False,
 ) -> None:
     """Queue the analysis and the previews of episodes that have none of this program's version."""
-    from lefleet_server.analysis import service
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lefleet_server.analysis import service as analyses
+    from lefleet_server.jobs import backlog
     from lefleet_server.previews import service as previews
 
     if not all_older:
         fail("--all-older-than-version: is the only choice; give it", status=2)
 
     async def work(db: "Database") -> int:
-        async with db.transaction() as session:
-            return await service.enqueue_older(session) + await previews.enqueue_older(session)
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
+            task = progress.add_task("looking through the episodes", total=await backlog.size(db))
+            works = [analyses.older(), previews.older()]
+            return await backlog.enqueue(db, works, lambda count: progress.advance(task, count))
 
     count = with_database(settings_of(config), work)
     show(as_json, {"enqueued": count}, f"{count} jobs are new")

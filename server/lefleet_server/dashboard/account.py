@@ -5,6 +5,7 @@ from starlette.requests import Request
 from lefleet_server.accounts import own_password, sessions
 from lefleet_server.accounts.models import LoginSession, Role
 from lefleet_server.accounts.schemas import PasswordChange
+from lefleet_server.accounts.service import FIRST_PASSWORD_WITHIN
 from lefleet_server.auth import login_of
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.dialogs import Form, Question, Values, button, field, read
@@ -18,6 +19,10 @@ from lefleet_server.dashboard.sections import page_for
 from lefleet_server.fields import PASSWORD_MIN_CHARS
 from lefleet_server.problems import Invalid
 from lefleet_server.services import Services
+from lefleet_server.units import lasting
+
+_SOON = lasting(FIRST_PASSWORD_WITHIN.total_seconds())
+_OTHERS_END = "A new one ends your other log-ins and unused log-in links. Tokens go on working."
 
 
 class Account:
@@ -32,7 +37,8 @@ class Account:
         self._has_password = user.password_hash is not None
         with head(user.username, f"{user.role.capitalize()}: {ROLES[Role(user.role)]}"), link("/tokens", "lf-button"):
             Text("Your tokens", tag="span")
-        with box("lf-narrow"), panel("Password", "Changing it ends your other log-ins."):
+        text = _OTHERS_END if self._has_password else f"Set one within {_SOON} of logging in. {_OTHERS_END}"
+        with box("lf-narrow"), panel("Password", text):
             self._form = Form(self._change_password, "Change password" if self._has_password else "Set password")
             self._build_fields()
         with section("Log-ins", "End those that you do not know, then change your password"):
@@ -67,10 +73,10 @@ class Account:
         who = await self._acting.who(Role.VIEWER)
         if who is None:
             return
-        await own_password.change(self._services, who, self._acting.address, wanted)
+        working = await own_password.change(self._services, who, self._acting.address, wanted)
         self._has_password = True
         self._build_fields()
-        self._acting.say("Your password is changed, and your other log-ins have ended.", good=True)
+        self._acting.say(f"Your password is changed. {_told(working)}", good=True)
         await self.refresh()
 
     async def _end(self, login: LoginSession) -> None:
@@ -88,6 +94,13 @@ class Account:
                 lambda session, who: sessions.end_sessions(session, who.user, actor(who), but=who.session_id),
                 lambda _: self.refresh(),
             )
+
+
+def _told(working: int) -> str:
+    ended = "Your other log-ins and unused links have ended."
+    if not working:
+        return ended
+    return f"{ended} Your tokens still work ({working}): revoke under Your tokens what you do not know."
 
 
 def register(services: Services) -> None:

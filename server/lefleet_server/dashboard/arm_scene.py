@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from nicegui import ui
 from nicegui.elements.scene import Scene
 from nicegui.elements.scene.objects.group import Group
+from nicegui.elements.scene.objects.line import Line
+from nicegui.events import GenericEventArguments
 
 from lefleet_server.dashboard import so101_pose as pose
 from lefleet_server.dashboard.parts import Text, box, set_attribute
@@ -27,8 +29,10 @@ class ArmScene:
             with ui.scene(width=480, height=340, grid=False, background_color=_GROUND[dark], fps=10) as scene:
                 self._scene: Scene = scene
                 self._frames: dict[str, Group] = {}
+                self._floor: list[Line] = []
                 self._build_floor(_FLOOR[dark])
                 self._build("base")
+            box(tag="lf-theme").on("theme", self._recolour, ["detail"])
             scene.classes("lf-arm-scene")
             scene.move_camera(x=0.36, y=-0.42, z=0.3, look_at_x=0.12, look_at_y=0, look_at_z=0.09, duration=0)
 
@@ -49,12 +53,19 @@ class ArmScene:
                 self._frames[joint.name].rotate_R(pose.rotation(joint, angles[joint.name]))
             self._shown = angles
 
+    def _recolour(self, event: GenericEventArguments) -> None:
+        """The viewer switched to dark (True) or light (False)."""
+        dark = event.args["detail"] is True
+        for line in self._floor:
+            line.material(_FLOOR[dark])
+        self._scene.client.run_javascript(f'getElement({self._scene.id}).renderer.setClearColor("{_GROUND[dark]}")')
+
     def _build_floor(self, color: str) -> None:
         """Lines 10 cm apart, as far as the arm reaches."""
         reach = [number / 10 for number in range(-4, 5)]
         for at in reach:
-            ui.scene.line([at, reach[0], 0], [at, reach[-1], 0]).material(color)
-            ui.scene.line([reach[0], at, 0], [reach[-1], at, 0]).material(color)
+            self._floor.append(ui.scene.line([at, reach[0], 0], [at, reach[-1], 0]).material(color))
+            self._floor.append(ui.scene.line([reach[0], at, 0], [reach[-1], at, 0]).material(color))
 
     def _build(self, name: str) -> None:
         for limb in pose.LIMBS:

@@ -13,6 +13,7 @@ from lefleet_server.dashboard import people_queries
 from lefleet_server.dashboard.audit_view import PATH, AuditView, word
 from lefleet_server.dashboard.audit_words import KINDS, changes, instant_of, name_of, phrase, place_of
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.lists import Column, Lines, Pager, cell, line
 from lefleet_server.dashboard.parts import Text, Time, box, empty, link
 from lefleet_server.dashboard.sections import page_for
@@ -77,7 +78,8 @@ class AuditBar:
 class AuditLog:
     """One administrator's look at the log."""
 
-    def __init__(self, services: Services, view: AuditView, actors: Sequence[str]) -> None:
+    def __init__(self, fresh: Fresh, services: Services, view: AuditView, actors: Sequence[str]) -> None:
+        self._fresh = fresh
         self._services = services
         self._view = view
         with head("Audit log", "Every change by a person, a token or a robot, newest first; nobody can alter it"):
@@ -103,7 +105,7 @@ class AuditLog:
     async def _apply(self, view: AuditView) -> None:
         self._view = view
         ui.navigate.history.replace(view.address())
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
     def _build_empty(self) -> None:
         with self._lines.only():
@@ -158,5 +160,5 @@ def register(services: Services) -> None:
         view = AuditView.parse(request.query_params)
         async with services.db.session() as session:
             actors = await people_queries.actors(session)
-        with frame(request, "Audit"):
-            await AuditLog(services, view, actors).refresh()
+        with frame(request, "Audit") as fresh:
+            await AuditLog(fresh, services, view, actors).refresh()

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lefleet_server.dashboard.filters import Filters
-from lefleet_server.dashboard.units import DASH
+from lefleet_server.units import DASH
 
 # How actions begin: `user` also finds `user.added`.
 KINDS = {

@@ -13,12 +13,13 @@ from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filter_bar import FilterBar
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
+from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.parts import Chip, Text, Tone, box, empty, link
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import DASH, number, repo_name, short_commit, thousands
 from lefleet_server.db import utc_now
 from lefleet_server.problems import NotFound
 from lefleet_server.services import Services
+from lefleet_server.units import DASH, number, repo_name, short_commit, thousands
 
 PATH = "/compare"
 _TONES: dict[Verdict, Tone] = {
@@ -33,8 +34,9 @@ class Compare:
     """One viewer's comparison."""
 
     def __init__(
-        self, services: Services, filters: Filters, by: By, baseline: str | None, choices: queries.Choices
+        self, fresh: Fresh, services: Services, filters: Filters, by: By, baseline: str | None, choices: queries.Choices
     ) -> None:
+        self._fresh = fresh
         self._services = services
         self._filters, self._by, self._baseline = filters, by, baseline
         with (
@@ -42,7 +44,7 @@ class Compare:
             box("lf-segments", role="group", aria_label="Compare"),
         ):
             self._segments = {kind: self._segment(kind, text) for kind, text in _KINDS}
-        FilterBar(filters, choices, self._filter, PATH)
+        FilterBar(services.db, filters, choices, self._filter, PATH)
         self._card = box("lf-card lf-compare")
         self._foot = Text("", "lf-compare-foot")
 
@@ -80,7 +82,7 @@ class Compare:
     def _build_group(self, group: Group) -> None:
         with box("lf-compare-row", data_group=group.key):
             with box("lf-cell"):
-                with link(self._filters.changed(policy=group.policy or None).address("/episodes")):
+                with link(self._of(group).address("/episodes")):
                     Text(repo_name(group.policy) if group.policy else "No policy", "lf-cell-main lf-cut")
                 Text(short_commit(group.commit) if group.commit else group.policy, "lf-cell-sub lf-cut")
             with box("lf-compare-rate"):
@@ -97,10 +99,14 @@ class Compare:
                     Text(group.difference.words.removeprefix(f"{group.difference.verdict}: "), "lf-cell-sub")
                     self._choose(group.key)
 
+    def _of(self, group: Group) -> Filters:
+        policy = group.policy or None
+        return self._filters.changed(policy=policy, release=(group.commit or self._filters.release) if policy else None)
+
     def _choose(self, key: str) -> None:
         async def choose() -> None:
             self._baseline = key
-            await self.refresh()
+            await self._fresh.now(self.refresh)
 
         button = Text("Use as baseline", "lf-compare-choose", tag="button").on("click", choose)
         button.props["type"] = "button"
@@ -108,7 +114,7 @@ class Compare:
     def _segment(self, kind: By, text: str) -> Text:
         async def choose() -> None:
             self._by, self._baseline = kind, None
-            await self.refresh()
+            await self._fresh.now(self.refresh)
 
         button = Text(text, "lf-segment", tag="button").on("click", choose)
         button.props["type"] = "button"
@@ -116,7 +122,7 @@ class Compare:
 
     async def _filter(self, filters: Filters) -> None:
         self._filters = filters
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
     def _address(self) -> str:
         more = {"by": self._by if self._by != "policy" else None, "baseline": self._baseline}
@@ -154,6 +160,7 @@ def register(services: Services) -> None:
         filters = Filters.parse(request.query_params).first_page()
         by: By = "release" if request.query_params.get("by") == "release" else "policy"
         async with services.db.session() as session:
-            choices = await queries.choices(session)
-        with frame(request, "Episodes"):
-            await Compare(services, filters, by, request.query_params.get("baseline"), choices).refresh()
+            choices = await queries.choices(session, filters.policy)
+        with frame(request, "Episodes") as fresh:
+            baseline = request.query_params.get("baseline")
+            await Compare(fresh, services, filters, by, baseline, choices).refresh()

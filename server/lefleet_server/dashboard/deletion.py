@@ -16,7 +16,6 @@ from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import entry, panel, term
 from lefleet_server.dashboard.parts import Text, Time, box, icon, link, set_attribute
-from lefleet_server.dashboard.units import lasting, size
 from lefleet_server.deletion import service
 from lefleet_server.deletion.models import DeletedEpisode, LegalHold
 from lefleet_server.episodes import service as episodes
@@ -24,6 +23,7 @@ from lefleet_server.episodes.models import Episode
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.services import Services
 from lefleet_server.sets.models import EpisodeSet, EpisodeSetMember
+from lefleet_server.units import lasting, size
 
 _HELD = "It is under a legal hold: an administrator releases that first"
 _ACTORS = {"retention": "a retention rule, at night", "console": "somebody on the server's console"}

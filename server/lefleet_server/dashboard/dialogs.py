@@ -8,7 +8,7 @@ from nicegui.events import GenericEventArguments
 from pydantic import BaseModel, ValidationError
 
 from lefleet_server.dashboard.acting import FAILURES, told
-from lefleet_server.dashboard.parts import Text, box, icon, set_attribute
+from lefleet_server.dashboard.parts import Text, box, icon, option, set_attribute
 from lefleet_server.fields import Reason
 from lefleet_server.problems import Invalid
 
@@ -35,8 +35,9 @@ class Question:
                 with self._yes:
                     self._word = Text("", tag="span")
 
-    async def ask(self, title: str, text: str, yes: str) -> bool:
-        """Whether the person pressed `yes`."""
+    async def ask(self, title: str, text: str, yes: str, *, danger: bool = True) -> bool:
+        """Whether the person pressed `yes`, which is red where there is danger."""
+        self._yes.classes(replace=f"lf-button {'is-danger' if danger else 'is-primary'}")
         self._title.show(title)
         self._text.show(text)
         self._word.show(yes)
@@ -52,6 +53,9 @@ class Secret:
             self._title = Text("", tag="h2")
             self._text = Text("", tag="p")
             self._secret = Text("", "lf-code lf-secret", tag="code")
+            self._use = Text("", tag="p")
+            self._command = Text("", "lf-code lf-copy", tag="button")
+            self._command.props.update({"type": "button", "title": "Press to copy"})
             with box("lf-question-foot"):
                 self._copy = box("lf-button is-primary", tag="button", type="button")
                 with self._copy:
@@ -59,10 +63,16 @@ class Secret:
                     Text("Copy", tag="span")
                 button("Done", self._close)
 
-    def show(self, title: str, text: str, secret: str) -> None:
+    def show(self, title: str, text: str, secret: str, use: str = "", command: str = "") -> None:
+        """`use` says what to do with it, by which `command`: the secret is no part of that, or shells would keep it."""
         self._title.show(title)
         self._text.show(text)
         self._secret.show(secret)
+        self._use.show(use)
+        self._use.set_visibility(bool(use))
+        self._command.show(command)
+        self._command.set_visibility(bool(command))
+        self._command.props["data-copy"] = command
         self._copy.props["data-copy"] = secret
         self._dialog.open()
 
@@ -187,10 +197,7 @@ def choice(label: str, name: str, options: list[tuple[str, str]], chosen: str) -
         Text(label, tag="span")
         with box("lf-select", tag="select", name=name):
             for value, text in options:
-                option = Text(text, tag="option")
-                option.props["value"] = value
-                if value == chosen:
-                    option.props["selected"] = True
+                option(value, text, chosen=value == chosen)
 
 
 def check(label: str, name: str, value: str, hint: str, *, checked: bool = False) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from lefleet_server import problems
 from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import service as analyses
-from lefleet_server.dashboard import queries, robot_queries, so101_pose
+from lefleet_server.dashboard import queries, so101_pose
 from lefleet_server.dashboard.deletion import Deleter, build_tombstone
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.filters import Filters
@@ -22,15 +22,16 @@ from lefleet_server.dashboard.open_in import build_open_in
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, outcome_chip, set_outcome
 from lefleet_server.dashboard.provenance import build_provenance
 from lefleet_server.dashboard.quality_panel import QualityPanel
-from lefleet_server.dashboard.robot_queries import Event
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.deletion import holds, tombstones
 from lefleet_server.deletion.models import LegalHold
-from lefleet_server.episodes import service
+from lefleet_server.episodes import labels, service
 from lefleet_server.episodes.models import Episode
 from lefleet_server.previews import service as previews
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.previews.schemas import address
+from lefleet_server.robots import events
+from lefleet_server.robots.events import Event
 from lefleet_server.services import Services
 
 LIST = "/episodes"
@@ -138,14 +139,14 @@ def register(services: Services) -> None:
         user = user_on(request)
         try:
             async with services.db.session() as session:
-                episode = await service.get_episode(session, episode_id)
+                episode = await service.get_episode(session, episode_id, with_meta=True)
                 neighbours = await queries.neighbours(session, filters, episode)
-                judgement = await queries.last_label(session, episode_id)
+                judgement = await labels.last(session, episode_id)
                 found = (await analyses.of_episodes(session, [episode_id])).get(episode_id)
                 held = await holds.of_episode(session, episode)
                 unlabelled = await queries.next_unlabelled(session, filters, episode)
                 ended_at = episode.started_at + timedelta(seconds=episode.duration_s)
-                told = await robot_queries.during(session, episode.robot_id, episode.started_at, ended_at)
+                told = await events.during(session, episode.robot_id, episode.started_at, ended_at)
                 made = (await previews.of_episodes(session, [episode_id])).get(episode_id, [])
         except (problems.Gone, problems.NotFound):
             async with services.db.session() as session:

@@ -1,5 +1,6 @@
 """The table of episodes: filtered, newest first, one page at a time."""
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,8 +14,9 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.analysis import service as analyses
 from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.dashboard import queries
+from lefleet_server.dashboard.dialogs import Question
 from lefleet_server.dashboard.filter_bar import FilterBar
-from lefleet_server.dashboard.filters import Filters
+from lefleet_server.dashboard.filters import Cursor, Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.lists import page_link
@@ -24,14 +26,17 @@ from lefleet_server.dashboard.queries import EpisodePage, EpisodeRow, Size
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.selection import SCRIPT, Labeller, SelectionBar
 from lefleet_server.dashboard.sets import Collector
-from lefleet_server.dashboard.units import duration, number, repo_name, short_commit, thousands
+from lefleet_server.db import utc_now
 from lefleet_server.previews import service as previews
 from lefleet_server.previews.models import EpisodePreview
 from lefleet_server.previews.schemas import address
+from lefleet_server.problems import Problem
 from lefleet_server.services import Services
+from lefleet_server.units import duration, number, repo_name, short_commit, thousands
 
 PATH = "/episodes"
 _PAGE_ROWS = 20
+_KNOWN = 500
 _LOOK_FOR_NEW_S = 5.0
 _COLUMNS = (
     ("Start and end", ""),
@@ -55,6 +60,12 @@ class Episodes:
         self._services = services
         self._filters = filters
         self._top: str | None = None
+        self._page = EpisodePage((), has_newer=False, has_older=False)
+        self._known: list[str] = []
+        """What was on this page since it was read anew: what left it, being judged, comes back with Undo."""
+        self._last: Cursor | None = None
+        """The place of the oldest of these."""
+        self._reading = asyncio.Lock()
         with head("Episodes", "Everything the fleet has recorded, newest first"):
             self._compare = link(filters.address("/compare"), "lf-button")
             with self._compare:
@@ -64,21 +75,46 @@ class Episodes:
             self._new = box("lf-button is-primary", tag="button", type="button").on("click", self._show_newest)
             with self._new:
                 Text("New episodes", tag="span")
-        FilterBar(filters, choices, self._filter)
-        self._labeller = Labeller(services, request, partial(fresh.now, self.refresh))
-        self._collector = Collector(services, request, lambda: self._filters)
-        self._selection = SelectionBar(self._labeller, self._go_to_unlabelled, partial(self._build_collector, choices))
+        FilterBar(services.db, filters, choices, self._filter)
+        self._labeller = Labeller(services, request, partial(fresh.now, self.refresh_in_place))
+        self._question = Question()
+        self._collector = Collector(services, request, lambda: self._filters, self._question)
+        self._selection = SelectionBar(
+            self._labeller, self._go_to_unlabelled, self._label_all, partial(self._build_collector, choices)
+        )
         self._table = box("lf-card lf-table")
         self._pager = box("lf-pager")
 
     async def refresh(self) -> None:
+        """The page anew, with what arrived."""
+        await self._read(anew=True)
+
+    async def refresh_in_place(self) -> None:
+        """The same episodes as they are now: nothing comes in above the last one."""
+        await self._read(anew=False)
+
+    async def _read(self, *, anew: bool) -> None:
+        # One after another: what was read first must not be shown last.
+        async with self._reading:
+            if anew:
+                self._known, self._last = [], None
+            await self._show()
+            if anew:
+                self._new.set_visibility(False)
+
+    async def _show(self) -> None:
         async with self._services.db.reading() as session:
-            page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
+            if self._last is None:
+                page = await queries.episode_page(session, self._filters, _PAGE_ROWS)
+            else:
+                page = await queries.page_in_place(
+                    session, self._filters, self._page, self._known, self._last, _PAGE_ROWS
+                )
             found = await analyses.of_episodes(session, [row.id for row in page.rows])
             made = await previews.of_episodes(session, [row.id for row in page.rows])
             size = await queries.size(session, self._filters)
-        self._new.set_visibility(False)
         self._top = page.rows[0].id if page.rows and not page.has_newer else None
+        self._keep(page)
         self._table.clear()
         with self._table:
             self._build_rows(page, found, made)
@@ -86,6 +122,13 @@ class Episodes:
         with self._pager:
             self._build_pager(page, size)
         self._selection.show()
+
+    def _keep(self, page: EpisodePage) -> None:
+        self._page = page
+        if page.rows:
+            ids = [row.id for row in page.rows]
+            self._known = [*(id_ for id_ in self._known if id_ not in ids), *ids][-_KNOWN:]
+            self._last = min(self._last or page.rows[-1].cursor, page.rows[-1].cursor)
 
     async def look_for_new(self) -> None:
         """Offers newer episodes instead of moving the rows under the reader's finger."""
@@ -99,7 +142,7 @@ class Episodes:
         self._filters = filters
         ui.navigate.history.replace(filters.address(PATH))
         self._compare.props["href"] = filters.first_page().address("/compare")
-        await self.refresh()
+        await self._fresh.now(self.refresh)
 
     def _build_collector(self, choices: queries.Choices, line: ui.element) -> None:
         if choices.sets:
@@ -108,7 +151,7 @@ class Episodes:
 
     async def _collect(self, event: GenericEventArguments) -> None:
         if await self._collector.collect(event):
-            await self._fresh.now(self.refresh)
+            await self._fresh.now(self.refresh_in_place)
 
     async def _go_to_unlabelled(self) -> None:
         async with self._services.db.session() as session:
@@ -117,6 +160,12 @@ class Episodes:
             ui.notify("Every episode of these filters has a label.", type="positive")
         else:
             ui.navigate.to(self._filters.first_page().address(f"{PATH}/{found}"))
+
+    async def _label_all(self, outcome: str | None) -> None:
+        try:
+            await self._labeller.label_all(self._filters.which(utc_now()), outcome, self._question)
+        except Problem as problem:
+            ui.notify(problem.detail, type="negative")
 
     async def _show_newest(self) -> None:
         await self._filter(self._filters.first_page())
@@ -219,7 +268,7 @@ def register(services: Services) -> None:
     async def page(request: Request) -> None:
         filters = Filters.parse(request.query_params)
         async with services.db.session() as session:
-            choices = await queries.choices(session)
+            choices = await queries.choices(session, filters.policy)
         with frame(request, "Episodes", SCRIPT) as fresh:
             episodes = Episodes(fresh, services, request, filters, choices)
             await episodes.refresh()

@@ -21,7 +21,7 @@ _WORDS = {"yes": True, "no": False}
 _SAID = {True: "yes", False: "no", None: None}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Cursor:
     """A place in the order of episodes: by start, then by id."""
 
@@ -44,6 +44,9 @@ class Filters:
 
     robot: str | None = None
     policy: str | None = None
+    release: str | None = None
+    """A commit of the policy; none without it."""
+    task: str | None = None
     outcome: str | None = None
     interrupted: bool | None = None
     quality: str | None = None
@@ -61,10 +64,13 @@ class Filters:
     def parse(cls, query: Mapping[str, str]) -> Self:
         """Reads a URL's query. What it cannot read it leaves out: an old link must still show something."""
         outcome = query.get("outcome")
+        policy = query.get("policy") or None
         before, after = _cursor(query.get("before")), _cursor(query.get("after"))
         return cls(
             robot=query.get("robot") or None,
-            policy=query.get("policy") or None,
+            policy=policy,
+            release=query.get("release") or None if policy else None,
+            task=query.get("task") or None,
             outcome=outcome if outcome in OUTCOMES else None,
             interrupted=_WORDS.get(query.get("interrupted", "")),
             quality=query.get("quality") if query.get("quality") in QUALITIES else None,
@@ -90,6 +96,8 @@ class Filters:
         return EpisodeFilter(
             robot=self.robot,
             policy=self.policy,
+            release=self.release,
+            task=self.task,
             outcome=self.outcome,
             since=self.begins(now),
             until=self.until,
@@ -111,6 +119,8 @@ class Filters:
         values = {
             "robot": self.robot,
             "policy": self.policy,
+            "release": self.release,
+            "task": self.task,
             "outcome": self.outcome,
             "quality": self.quality,
             "interrupted": _SAID[self.interrupted],

@@ -11,29 +11,27 @@ from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
+from lefleet_server.dashboard.alerts_line import AlertsLine
+from lefleet_server.dashboard.credential_panel import NewRobot
+from lefleet_server.dashboard.dialogs import button
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed, Snapshot
 from lefleet_server.dashboard.fleet_orders import FleetOrders, What
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
-from lefleet_server.dashboard.parts import Chip, Text, box, empty
+from lefleet_server.dashboard.parts import Chip, Text, box, empty, icon
 from lefleet_server.dashboard.queries import Day
 from lefleet_server.dashboard.saved_views import SavedViews
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.stop import StopAll, Stopper
-from lefleet_server.dashboard.units import DASH, percent
 from lefleet_server.dashboard.verdict import Judge
-from lefleet_server.robots.verdicts import Word
+from lefleet_server.robots import Word
 from lefleet_server.services import Services
+from lefleet_server.units import DASH, percent
 from lefleet_server.views import service as views
 from lefleet_server.views.models import SavedView
 
 PAGE = "fleet"
-_ENROL = """\
-# on the server: prints a one-time code
-lefleet-server enrol-code robot-1 --config FILE
-# on the robot
-lefleet-agent enrol --code CODE --config FILE"""
 
 
 class Totals:
@@ -88,10 +86,16 @@ class Fleet:
         self._judge = Judge(services, request, user_on(request), self._changed)
         self._since: datetime | None = None
         self._version = fleet.version
+        new = NewRobot(services, request) if Role(user_on(request).role).covers(Role.ADMIN) else None
         with head("Fleet", "Every robot, as it is now"):
             Chip("Live", "live", "lf-live")
+            if new is not None:
+                with button("", new.open):
+                    icon("add")
+                    Text("Add a robot", tag="span")
             self._stop_all = StopAll(self._stopper)
         self._totals = Totals()
+        self._alerts = AlertsLine()
         self._robots = box(tag="lf-fleet", fleet=fleet.whole)
         if self._stopper.allowed:
             self._robots.props["may-stop"] = True
@@ -100,15 +104,15 @@ class Fleet:
         self._robots.on("stop", self._stop, ["detail"])
         self._robots.on("release", self._release, ["detail"])
         self._robots.on("verdict", self._verdict, ["detail"])
-        self._nothing = self._build_empty(round(services.settings.enrol_code_ttl_s / 60))
+        self._nothing = self._build_empty(may_add=new is not None)
         SavedViews(services, request, PAGE, self._robots, kept)
         box(tag="lf-day").on("day", self._day_began, ["detail"])
         self._show(fleet)
 
-    def _build_empty(self, minutes: int) -> ui.element:
-        text = f"Make a one-time code on the server and give it to the robot within {minutes} minutes."
-        with box("lf-card") as card, empty("arm", "No robot has enrolled yet", text):
-            Text(_ENROL, "lf-code", tag="code")
+    def _build_empty(self, may_add: bool) -> ui.element:
+        text = "Press Add a robot: it makes a one-time code, and says what to type on the robot."
+        with box("lf-card") as card:
+            empty("arm", "No robot has enrolled yet", text if may_add else "Ask an administrator to add one.")
         return card
 
     async def refresh(self) -> None:
@@ -127,6 +131,7 @@ class Fleet:
         self._robots.set_visibility(bool(fleet.robots))
         self._stop_all.show(fleet.stops)
         self._totals.show_fleet(fleet)
+        self._alerts.show(fleet.firing)
 
     async def _changed(self) -> None:
         self._feed.changed()

@@ -7,19 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from lefleet_server.dashboard import motors, queries
-from lefleet_server.dashboard.motors import Arm
+from lefleet_server.alerts import Firing
+from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.queries import Day
-from lefleet_server.dashboard.robot_state import RobotState
-from lefleet_server.robots import orders, stops
-from lefleet_server.robots.models import Robot, RobotCamera, RobotStatus, RobotStop, RobotVerdict
-from lefleet_server.robots.orders import Kind
-from lefleet_server.robots.service import is_online
+from lefleet_server.robots.models import RobotVerdict
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.stops import Stop
-from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
 
@@ -29,7 +22,8 @@ _KEPT_CHANGES = 8
 
 FIELDS = (
     "id", "site", "state", "health", "issues", "line", "policyType", "repo", "commit", "policy", "hz", "late",
-    "waiting", "spool", "disk", "diskFree", "celsius", "seen", "cameras", "stop", "online", "episode", "verdict",
+    "waiting", "spool", "disk", "diskFree", "celsius", "host", "seen", "cameras", "stop", "online", "episode",
+    "verdict",
 )  # fmt: skip
 """Of a row as it is sent, in this order; static/fleet/model.js reads them by these names."""
 
@@ -50,6 +44,7 @@ class Snapshot:
     """Episodes that are still on robots."""
     stops: Mapping[str, Stop] = field(default_factory=dict)
     """Of every robot that is not retired."""
+    firing: Firing = field(default_factory=Firing)
     _whole: list[str] = field(default_factory=list)
 
     @property
@@ -60,19 +55,11 @@ class Snapshot:
         return self._whole[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    received_at: datetime
-    heartbeat: dict[str, Any]
-    arm: Arm
-
-
 class FleetFeed:
-    """Asks the database at most once an interval, however many look, and for no heartbeat that it knows."""
+    """Asks the database at most once an interval, however many look."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._said: dict[str, _Said] = {}
         self._now = Snapshot(0, {}, {})
         self._recent: deque[Snapshot] = deque(maxlen=_KEPT_CHANGES)
         self._fleet: Shared[None, Snapshot] = Shared(self._load, 0.8 * EVERY_S)
@@ -94,8 +81,9 @@ class FleetFeed:
         return found if len(found) == self._now.version - version else None
 
     async def _load(self, _: None) -> Snapshot:
+        firing = await self._services.alerts.firing()
         async with self._services.db.session() as session:
-            robots = await self._read(session)
+            robots = await self._services.fleet.read(session, firing=firing)
         rows = {robot.id: row(robot) for robot in robots}
         changes = compare(self._now.rows, rows)
         if changes or self._now.version == 0:
@@ -110,89 +98,17 @@ class FleetFeed:
                 running=sum(robot.state == "running" for robot in robots),
                 waiting=sum(robot.waiting or 0 for robot in robots),
                 stops={robot.id: robot.stop for robot in robots if not robot.retired},
+                firing=firing,
             )
             self._recent.append(self._now)
         else:
             # A robot's page shows more than its row: what is ordered of a robot that is offline changes no row.
-            self._now = replace(self._now, robots={robot.id: robot for robot in robots})
+            self._now = replace(self._now, robots={robot.id: robot for robot in robots}, firing=firing)
         return self._now
 
     async def _load_day(self, since: datetime) -> Day:
         async with self._services.db.session() as session:
             return await queries.day(session, since)
-
-    async def _read(self, session: AsyncSession) -> list[RobotState]:
-        cameras = select(RobotCamera.robot_id, func.array_agg(RobotCamera.name)).group_by(RobotCamera.robot_id)
-        pictured = {robot_id: set(names) for robot_id, names in await session.execute(cameras)}
-        ordered = await orders.standing(session)
-        query = (
-            select(
-                Robot.id,
-                Robot.site,
-                Robot.token_hash.is_(None),
-                RobotStatus.received_at,
-                RobotStatus.state,
-                RobotStop,
-                RobotVerdict,
-                Robot.hw,
-            )
-            .add_columns(func.now())
-            .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
-            .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
-            .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
-            .order_by(Robot.id)
-        )
-        found = (await session.execute(query)).all()
-        await self._hear(session, {robot_id: at for robot_id, _, _, at, *_ in found if at is not None})
-        return [self._state(pictured.get(each[0], set()), ordered.get(each[0], {}), *each) for each in found]
-
-    async def _hear(self, session: AsyncSession, received: Mapping[str, datetime]) -> None:
-        """Reads the heartbeats that came since the last look."""
-        self._said = {robot_id: said for robot_id, said in self._said.items() if robot_id in received}
-        new = [name for name, at in received.items() if name not in self._said or self._said[name].received_at != at]
-        if not new:
-            return
-        query = select(RobotStatus.robot_id, RobotStatus.received_at, RobotStatus.heartbeat, RobotStatus.metrics).where(
-            RobotStatus.robot_id.in_(new)
-        )
-        for robot_id, at, heartbeat, metrics in await session.execute(query):
-            self._said[robot_id] = _Said(at, heartbeat, motors.read(metrics))
-
-    def _state(
-        self,
-        pictured: set[str],
-        ordered: orders.Standing,
-        robot_id: str,
-        site: str,
-        retired: bool,
-        received_at: datetime | None,
-        state: str | None,
-        word: RobotStop | None,
-        verdict: RobotVerdict | None,
-        hw: str,
-        now: datetime,
-    ) -> RobotState:
-        said = self._said.get(robot_id)
-        heartbeat = said.heartbeat if said else {}
-        rest, task, reboot = (ordered.get(kind) for kind in (Kind.REST, Kind.TASK, Kind.REBOOT))
-        # The database's clock stamped the heartbeat, so the database's clock measures its age.
-        online = not retired and is_online(received_at, now, self._services.settings.offline_after_s)
-        return RobotState(
-            id=robot_id,
-            site=site,
-            hw=hw,
-            state="retired" if retired else state if online and state else "offline",
-            online=online,
-            seen_at=received_at,
-            cameras=tuple((name, name in pictured) for name in heartbeat.get("cameras") or sorted(pictured)),
-            stop=stops.seen(word, heartbeat),
-            word=verdict,
-            rest=RestOut.of(rest, heartbeat) if rest else None,
-            task_order=TaskOut.of(task, heartbeat) if task else None,
-            reboot=RebootOut.of(reboot, heartbeat, received_at, now) if reboot else None,
-            said=heartbeat,
-            arm=said.arm if said else Arm(),
-        )
 
 
 def row(robot: RobotState) -> Row:
@@ -216,6 +132,7 @@ def row(robot: RobotState) -> Row:
         _round(robot.disk_used, 3),
         None if free is None else round(free, -8),
         _round(hottest[1] if hottest else None, 0),
+        None if robot.host_celsius is None else [round(robot.host_celsius), robot.host_tone],
         _milliseconds(robot.seen_at),
         [list(camera) for camera in robot.cameras],
         [stop.state.value, stop.number, (stop.asked_by or "").removeprefix("user:"), _milliseconds(stop.asked_at)],

@@ -18,6 +18,7 @@ from lefleet_server.services import Services
 LOGIN = "/login"
 _OPEN = (LOGIN, "/favicon.ico")
 _OPEN_FOLDERS = (f"{PREFIX}/", "/_nicegui/")  # scripts and styles, the same for everybody
+_LIVE = "/_nicegui_ws/"  # Socket.IO, which itself takes every origin
 _ENDED = "your log-in has ended: its time was over, or you or an administrator ended it; log in again"
 
 
@@ -37,8 +38,9 @@ class LoginRequired:
             return
         connection = HTTPConnection(scope)
         try:
-            # A live connection does what its person may: another site's page must not open one with their cookie.
-            require_same_origin(connection)
+            # A live connection does what its person may: another site's page must not open one with their cookie,
+            # nor a poll (a GET) that stands in for one.
+            require_same_origin(connection, reading=scope["path"].startswith(_LIVE))
         except problems.Forbidden as problem:
             await _refuse(problem, scope, receive, send)
             return

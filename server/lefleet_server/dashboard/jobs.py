@@ -17,12 +17,12 @@ from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell, page_link, stat
 from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, box, empty, link
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import DASH, duration, number
 from lefleet_server.db import utc_now
 from lefleet_server.jobs import queue, service
 from lefleet_server.jobs.models import Job
 from lefleet_server.jobs.queue import Depth
 from lefleet_server.services import Services
+from lefleet_server.units import DASH, duration, number
 
 PATH = "/jobs"
 _ROWS = 50

@@ -9,11 +9,10 @@ from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.auth import user_of
-from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import OUTCOMES
 from lefleet_server.dashboard.parts import Text, Time, box, set_attribute
-from lefleet_server.dashboard.queries import Judgement
-from lefleet_server.episodes import service
+from lefleet_server.episodes import labels, service
+from lefleet_server.episodes.labels import Judgement
 from lefleet_server.episodes.models import Episode
 from lefleet_server.services import Services
 
@@ -96,7 +95,7 @@ class LabelPanel:
             found = await service.get_episode(session, self._episode.id)
             label = {"outcome": found.label_outcome, "note": found.label_note} | changed
             self._episode = await service.set_label(session, user, found.id, **label)
-            judgement = await queries.last_label(session, self._episode.id)
+            judgement = await labels.last(session, self._episode.id)
         self._show(judgement)
         self._changed(self._episode)
 

@@ -8,7 +8,7 @@ from typing import Literal
 from nicegui import ui
 
 from lefleet_server.dashboard.parts import Text, box, icon, link
-from lefleet_server.dashboard.units import DASH
+from lefleet_server.units import DASH
 
 
 @dataclass(frozen=True, slots=True)

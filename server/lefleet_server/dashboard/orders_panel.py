@@ -23,9 +23,9 @@ from lefleet_server.dashboard.dialogs import (
 from lefleet_server.dashboard.guard import user_on
 from lefleet_server.dashboard.orders_words import Said
 from lefleet_server.dashboard.parts import Chip, Text, Time, box
-from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.robots import orders, reboots
 from lefleet_server.robots.orders import Kind
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.wish_schemas import TaskIn
 from lefleet_server.services import Services
 

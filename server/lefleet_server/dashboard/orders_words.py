@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lefleet_server.dashboard.parts import Tone
-from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.robots.orders import REBOOT_VOID_AFTER
 from lefleet_server.robots.reboots import RebootState
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.wish_schemas import OrderOut
 
 _DEFAULT = "What its settings say"

@@ -53,6 +53,15 @@ def link(target: str, classes: str = "", **attributes: str) -> ui.element:
     return box(classes, tag="a", href=target, **attributes)
 
 
+def option(value: str, text: str, *, chosen: bool = False) -> Text:
+    """One of a select's."""
+    made = Text(text, tag="option")
+    made.props["value"] = value
+    if chosen:
+        made.props["selected"] = True
+    return made
+
+
 def icon(name: str) -> ui.html:
     svg = f'<svg viewBox="0 0 24 24" aria-hidden="true">{ICONS[name]}</svg>'
     return ui.html(svg, sanitize=False, tag="span").classes("lf-icon")

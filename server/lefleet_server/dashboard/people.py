@@ -2,19 +2,19 @@
 
 from starlette.requests import Request
 
+from lefleet_server.accounts import people as accounts_people
 from lefleet_server.accounts import service as accounts
 from lefleet_server.accounts.models import Role
+from lefleet_server.accounts.people import Person
 from lefleet_server.accounts.schemas import NewUser
-from lefleet_server.dashboard import people_queries
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.dialogs import FormDialog, Secret, Values, button, choice, field, one, read
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell
 from lefleet_server.dashboard.parts import Chip, Text, Time, Tone, icon
-from lefleet_server.dashboard.people_queries import Person
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import lasting
 from lefleet_server.services import Services
+from lefleet_server.units import lasting
 
 PATH = "/people"
 ROLE_TONES: dict[str, Tone] = {"viewer": "off", "operator": "live", "admin": "warn"}
@@ -81,7 +81,7 @@ class People:
 
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
-            found = await people_queries.people(session)
+            found = await accounts_people.people(session)
         with self._lines.rebuild():
             for person in found:
                 _build_line(person)

@@ -3,10 +3,11 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
+from lefleet_server.accounts import people as accounts_people
 from lefleet_server.accounts import service as accounts
 from lefleet_server.accounts import sessions, tokens
 from lefleet_server.accounts.models import ApiToken, LoginSession, Role
-from lefleet_server.dashboard import people_queries
+from lefleet_server.accounts.people import Person
 from lefleet_server.dashboard.acting import Acting, actor
 from lefleet_server.dashboard.audit_view import AuditView
 from lefleet_server.dashboard.dialogs import Question, button
@@ -16,7 +17,6 @@ from lefleet_server.dashboard.lists import panel, section
 from lefleet_server.dashboard.logins import Logins
 from lefleet_server.dashboard.parts import Chip, Text, Time, box, icon, link, set_attribute
 from lefleet_server.dashboard.people import PATH, ROLES, Inviter
-from lefleet_server.dashboard.people_queries import Person
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.token_list import TokenList
 from lefleet_server.services import Services
@@ -82,7 +82,7 @@ class PersonPage:
 
     async def refresh(self) -> None:
         async with self._services.db.session() as session:
-            person = await people_queries.person(session, self._name)
+            person = await accounts_people.person(session, self._name)
             user = await accounts.get_user(session, self._name)
             logins = await sessions.list_sessions(session, user.id)
             owned = await tokens.list_tokens(session, user.id)
@@ -171,7 +171,7 @@ def register(services: Services) -> None:
     @page_for(PATH + "/{username}", "Person", Role.ADMIN)
     async def page(request: Request, username: str) -> None:
         async with services.db.session() as session:
-            person = await people_queries.person(session, username)
+            person = await accounts_people.person(session, username)
         with frame(request, "People"):
             if person is None:
                 nothing_here("There is no such account", f"Nobody is called {username}.", PATH, "Back to the people")

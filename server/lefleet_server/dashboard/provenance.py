@@ -6,8 +6,8 @@ from typing import Any
 
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.parts import Text, Time, box, link
-from lefleet_server.dashboard.units import DASH, duration, number, short_commit, size
 from lefleet_server.episodes.models import Episode
+from lefleet_server.units import DASH, duration, number, short_commit, size
 
 type Entry = Callable[[], object]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lefleet_server.analysis import FlagName, Quality
-from lefleet_server.dashboard.units import number
+from lefleet_server.units import number
 
 NAMES = {
     FlagName.DROPPED_FRAMES: "Dropped frames",

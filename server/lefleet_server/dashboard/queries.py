@@ -1,6 +1,6 @@
 """What the pages read beyond the services: totals, choices, pages in both directions, neighbours. Read-only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -9,16 +9,30 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server import explain
-from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard.filters import OUTCOMES, Cursor, Filters
 from lefleet_server.db import utc_now
-from lefleet_server.episodes.models import Episode
-from lefleet_server.episodes.service import EVERYTHING, Place, Stretch, conditions
+from lefleet_server.episodes.labels import Judged
+from lefleet_server.episodes.models import Episode, task_beginning
+from lefleet_server.episodes.service import (
+    EVERYTHING,
+    EpisodeFilter,
+    Place,
+    Stretch,
+    conditions,
+    hops,
+    newest_of_release,
+    newest_of_task,
+    policies_query,
+)
+from lefleet_server.problems import Invalid
 from lefleet_server.robots.models import Robot
 from lefleet_server.sets.models import EpisodeSet
+from lefleet_server.units import thousands
 
 COUNTED = 1001
 """So many are counted before it is estimated: an exact count of millions takes seconds."""
+OFFERED = 500
+"""Of policies, releases and tasks each: what is not offered is reached by its address, the API or `lefleet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,12 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    by: str
-    at: datetime
+class Release:
+    """A commit of a policy with which there are episodes."""
+
+    commit: str
+    newest_at: datetime
+    """When its newest episode began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +98,9 @@ class Choices:
     robots: Sequence[str]
     policies: Sequence[str]
     sets: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    releases: Sequence[Release] = ()
+    """Of the policy that is chosen."""
 
 
 async def day(session: AsyncSession, since: datetime) -> Day:
@@ -99,10 +119,19 @@ def day_query(since: datetime) -> Select[Any]:
     return select(*map(count, OUTCOMES))
 
 
-async def choices(session: AsyncSession) -> Choices:
+async def choices(session: AsyncSession, policy: str | None = None) -> Choices:
+    """At most OFFERED tasks, and releases of the policy."""
     robots = (await session.scalars(select(Robot.id).order_by(Robot.id))).all()
     sets = (await session.scalars(select(EpisodeSet.name).order_by(EpisodeSet.name))).all()
-    return Choices(robots, (await session.scalars(policies_query())).all(), sets)
+    policies = (await session.scalars(policies_query())).all()
+    tasks = [task for task in await session.scalars(tasks_query()) if task]
+    return Choices(robots, policies, sets, tasks, await releases(session, policy) if policy else ())
+
+
+async def releases(session: AsyncSession, policy: str) -> Sequence[Release]:
+    """At most OFFERED, the one with the newest episode first."""
+    found = [Release(*row) for row in await session.execute(releases_query(policy)) if row.commit]
+    return sorted(found, key=lambda release: release.newest_at, reverse=True)
 
 
 async def episode_page(session: AsyncSession, filters: Filters, limit: int) -> EpisodePage:
@@ -118,6 +147,31 @@ async def episode_page(session: AsyncSession, filters: Filters, limit: int) -> E
     return EpisodePage(rows, has_newer=filters.before is not None, has_older=more)
 
 
+async def page_in_place(
+    session: AsyncSession, filters: Filters, was: EpisodePage, known: Collection[str], last: Cursor, limit: int
+) -> EpisodePage:
+    """`was` again: those of the `known` episodes that match now, filled up with ones older than `last`.
+
+    What arrived since is left out: it would push rows away from under the eyes of whoever judges them.
+    """
+    query = _ordered(_matching(filters).where(Episode.id.in_(known)), newest_first=True)
+    rows = [EpisodeRow(*row) for row in await session.execute(query)]
+    room = max(limit - len(rows), 0)
+    older = _ordered(_matching(filters, Stretch(_place(last))), newest_first=True)
+    found = [EpisodeRow(*row) for row in await session.execute(older.limit(room + 1))]
+    return EpisodePage([*rows, *found[:room]], has_newer=was.has_newer, has_older=len(found) > room)
+
+
+async def labels_of(session: AsyncSession, which: EpisodeFilter, most: int) -> dict[str, Judged]:
+    """The labels of all that match, by id. Raises Invalid when there are more than `most`."""
+    columns = Episode.id, Episode.label_outcome, Episode.label_note
+    rows = await session.execute(select(*columns).where(*conditions(which)).limit(most + 1))
+    found = {id_: Judged(outcome, note) for id_, outcome, note in rows}
+    if len(found) > most:
+        raise Invalid(f"more than {thousands(most)} episodes match; narrow the filters, or label them in parts")
+    return found
+
+
 async def newest(session: AsyncSession, filters: Filters) -> str | None:
     """The id of the newest episode that matches, wherever the page is."""
     query = _ordered(_matching(filters).with_only_columns(Episode.id), newest_first=True)
@@ -131,19 +185,9 @@ async def size(session: AsyncSession, filters: Filters) -> Size:
     counted = await session.scalar(few) or 0
     if counted < COUNTED:
         return Size(counted, exact=True)
-    return Size(max(round(await explain.estimated_rows(session, _matching(filters))), COUNTED), exact=False)
-
-
-async def last_label(session: AsyncSession, episode_id: str) -> Judgement | None:
-    """Who labelled the episode last, and when."""
-    query = (
-        select(AuditEntry.actor, AuditEntry.at)
-        .where(AuditEntry.subject == f"episode:{episode_id}", AuditEntry.action == "episode.labelled")
-        .order_by(AuditEntry.at.desc())
-        .limit(1)
+    return Size(
+        max(round(await explain.estimated_rows(session, _matching(filters, counted=False))), COUNTED), exact=False
     )
-    row = (await session.execute(query)).one_or_none()
-    return Judgement(row.actor.removeprefix("user:"), row.at) if row else None
 
 
 async def neighbours(session: AsyncSession, filters: Filters, episode: Episode) -> tuple[str | None, str | None]:
@@ -177,14 +221,18 @@ def _ordered(query: Select[Any], newest_first: bool) -> Select[Any]:
     return query.order_by(*(column.desc() if newest_first else column.asc() for column in columns))
 
 
-def _matching(filters: Filters, stretch: Stretch = EVERYTHING) -> Select[Any]:
+def _matching(filters: Filters, stretch: Stretch = EVERYTHING, *, counted: bool = True) -> Select[Any]:
     columns = [getattr(Episode, name) for name in EpisodeRow.__dataclass_fields__]
-    return select(*columns).where(*conditions(filters.which(utc_now()), stretch))
+    return select(*columns).where(*conditions(filters.which(utc_now()), stretch, counted=counted))
 
 
-def policies_query() -> Select[Any]:
-    """Hops from one repo to the next along the index: DISTINCT would read every episode."""
-    hops = select(func.min(Episode.policy_repo).label("repo")).cte("hops", recursive=True)
-    following = select(func.min(Episode.policy_repo)).where(Episode.policy_repo > hops.c.repo).scalar_subquery()
-    hops = hops.union_all(select(following).where(hops.c.repo.is_not(None)))
-    return select(hops.c.repo).where(hops.c.repo.is_not(None))
+def releases_query(policy: str) -> Select[Any]:
+    """Commits, with the time of the newest episode."""
+    commit = hops(Episode.policy_commit, Episode.policy_repo == policy, most=OFFERED).c.value
+    return select(commit.label("commit"), newest_of_release("started_at", policy, commit))
+
+
+def tasks_query() -> Select[Any]:
+    """Of several with the same long beginning the newest."""
+    tasks = hops(task_beginning(), most=OFFERED)
+    return select(newest_of_task("task", tasks.c.value)).select_from(tasks)

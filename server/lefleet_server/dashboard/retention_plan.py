@@ -12,12 +12,12 @@ from lefleet_server.dashboard.dialogs import button
 from lefleet_server.dashboard.lists import Column, Lines, cell, line, main_cell
 from lefleet_server.dashboard.parts import Text, Time, box, outcome_chip
 from lefleet_server.dashboard.retention_words import count
-from lefleet_server.dashboard.units import size, thousands
 from lefleet_server.db import Database
 from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
 from lefleet_server.retention import service
 from lefleet_server.retention.report import Report
+from lefleet_server.units import size, thousands
 
 _NAMED = 10
 _GOING = (

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from lefleet_server.dashboard.units import size, thousands
 from lefleet_server.retention.models import RetentionRun
 from lefleet_server.retention.report import Count
 from lefleet_server.retention.rules import Rule
+from lefleet_server.units import counted, size
 
 
 def sentence(rule: Rule) -> str:
@@ -21,7 +21,7 @@ def sentence(rule: Rule) -> str:
 
 
 def count(of: Count) -> str:
-    return f"{thousands(of.episodes)} episode{'' if of.episodes == 1 else 's'} ({size(of.bytes)})"
+    return f"{counted(of.episodes)} ({size(of.bytes)})"
 
 
 def state(run: RetentionRun | None, due: datetime | None, now: datetime, enabled: int) -> str:

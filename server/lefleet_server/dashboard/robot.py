@@ -3,7 +3,8 @@
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role
-from lefleet_server.dashboard import robot_queries
+from lefleet_server.dashboard import credential_panel, robot_queries
+from lefleet_server.dashboard.credential_panel import CredentialPanel
 from lefleet_server.dashboard.errors import nothing_here
 from lefleet_server.dashboard.fleet_feed import EVERY_S, FleetFeed
 from lefleet_server.dashboard.frame import frame, is_dark
@@ -15,10 +16,10 @@ from lefleet_server.dashboard.parts import box
 from lefleet_server.dashboard.robot_history import Calibrations, Episodes, Events, Notes
 from lefleet_server.dashboard.robot_live import Cameras, Joints, Motors, Numbers, RobotHead
 from lefleet_server.dashboard.robot_queries import History
-from lefleet_server.dashboard.robot_state import RobotState
 from lefleet_server.dashboard.sections import page_for
 from lefleet_server.dashboard.stop import Stopper
 from lefleet_server.dashboard.verdict import Judge, VerdictRow
+from lefleet_server.robots.state import RobotState
 from lefleet_server.robots.watches import KEEP_S
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
@@ -57,6 +58,9 @@ class RobotPage:
                 self._hold = HoldPanel(services, request, of_robot(robot.id), lambda _: past.forget())
                 self._notes = Notes(services, request, robot.id)
                 self._calibrations = Calibrations()
+                self.credential: CredentialPanel | None = None
+                if Role(user_on(request).role).covers(Role.ADMIN):
+                    self.credential = CredentialPanel(services, request, robot.id, self._changed)
         self._live = (head, cameras, joints, motors, numbers, orders)
         self._verdict, self._joints = verdict, joints
         self._show(robot)
@@ -112,3 +116,6 @@ def register(services: Services, feed: FleetFeed) -> None:
             fresh.every(EVERY_S, shown.refresh)
             fresh.every(_HISTORY_EVERY_S, shown.refresh_history)
             fresh.every(KEEP_S / 3, shown.watch, immediate=True)
+            if shown.credential is not None:
+                await shown.credential.refresh()
+                fresh.every(credential_panel.EVERY_S, shown.credential.refresh)

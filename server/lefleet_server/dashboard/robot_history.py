@@ -10,14 +10,16 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.auth import user_of
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.guard import user_on
+from lefleet_server.dashboard.markdown import to_html
 from lefleet_server.dashboard.parts import Text, Time, box, link, outcome_chip
 from lefleet_server.dashboard.queries import EpisodeRow
-from lefleet_server.dashboard.robot_queries import RATED, Event, Rate
-from lefleet_server.dashboard.units import DASH, duration, percent, repo_name
+from lefleet_server.dashboard.robot_queries import RATED, Rate
 from lefleet_server.problems import Conflict
 from lefleet_server.robots import notes
+from lefleet_server.robots.events import Event
 from lefleet_server.robots.models import RobotChange, RobotNotes
 from lefleet_server.services import Services
+from lefleet_server.units import DASH, duration, percent, repo_name
 
 _NOTES_MAX = 20_000
 _VALUE = "(event) => emit(event.target.value)"
@@ -135,7 +137,7 @@ class Notes:
             with box("lf-panel-head"):
                 Text("Notes", tag="h2")
                 self._edit = self._button("Edit", "", self._begin)
-            self._shown = ui.markdown("").classes("lf-markdown")
+            self._shown = ui.html("").classes("nicegui-markdown lf-markdown")
             self._empty = Text("Nobody wrote anything yet.", "lf-muted", tag="p")
             self._by = box("lf-faint lf-notes-by")
             self._editor = box("lf-notes-editor")
@@ -169,7 +171,7 @@ class Notes:
     def _show_all(self) -> None:
         text = self._notes.text if self._notes else ""
         editing = self._draft is not None
-        self._shown.set_content(text)
+        self._shown.set_content(to_html(text))
         self._shown.set_visibility(bool(text) and not editing)
         self._empty.set_visibility(not text and not editing)
         if not editing:
@@ -204,9 +206,10 @@ class Notes:
         version = self._notes.version if self._notes else 0
         try:
             async with self._services.db.transaction() as session:
-                self._notes = await notes.write(session, f"user:{user.username}", self._id, text, version)
+                written = await notes.write(session, f"user:{user.username}", self._id, text, version)
         except Conflict as error:
             ui.notify(f"Not saved: {error.detail}", type="negative", multi_line=True)
             return
-        self._draft = None
+        # Only what is committed: whoever saves again after a failure must name the version that is there.
+        self._notes, self._draft = written, None
         self._show_all()

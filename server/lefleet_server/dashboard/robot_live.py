@@ -5,12 +5,13 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from lefleet_server.dashboard.alerts_line import AlertsUnknown, chips
 from lefleet_server.dashboard.arm_scene import ArmScene
-from lefleet_server.dashboard.motors import Arm, Motor
 from lefleet_server.dashboard.parts import STATE_TONES, Chip, Meter, Text, Time, box, icon, link, set_attribute
-from lefleet_server.dashboard.robot_state import FULL, HOT_C, LATE_MS, NEARLY_FULL, WARM_C, RobotState
 from lefleet_server.dashboard.stop import Stopper, StopRow
-from lefleet_server.dashboard.units import DASH, lasting, number, size
+from lefleet_server.robots.motors import Arm, Motor
+from lefleet_server.robots.state import FULL, HOT_C, LATE_MS, NEARLY_FULL, WARM_C, RobotState, level
+from lefleet_server.units import DASH, lasting, number, size
 
 _RANGES = {"degrees": (-180.0, 180.0), "percent": (0.0, 100.0), "radians": (-3.1416, 3.1416)}
 _UNITS = {"degrees": "°", "percent": " %", "radians": " rad"}
@@ -34,6 +35,7 @@ class RobotHead:
                     Text(" · seen ", tag="span")
                     self._seen = Time(robot.seen_at, "ago")
                 self._issues = box("lf-issues lf-robot-issues")
+                self._unknown = AlertsUnknown()
             with box("lf-actions lf-robot-stop", data_robot=robot.id):
                 self._stop = StopRow(stopper, robot.id)
         self._told: tuple[Any, ...] | None = None
@@ -44,12 +46,10 @@ class RobotHead:
         self._seen.set(robot.seen_at)
         self._stop.show(robot.stop, robot.online)
         self._stop.set_visibility(not robot.retired)
+        self._unknown.show(robot.alerts_unknown_since)
         if robot.issues != self._told:
             self._told = robot.issues
-            self._issues.clear()
-            with self._issues:
-                for issue in robot.issues if robot.online else ():
-                    set_attribute(Text(issue.text, "lf-issue", tag="span"), "data-tone", issue.tone)
+            chips(self._issues, robot.issues if robot.online else robot.issues[1:])  # the chip says offline
 
 
 class Cameras:
@@ -112,7 +112,8 @@ class Joints:
 
 
 _NUMBERS = (
-    "Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Hardware", "Host up for", "Site",
+    "Policy", "Release", "Rate held", "Lateness p99", "To upload", "Agent", "Policies run on", "Hardware", "System",
+    "Host at", "Host up for", "Drift", "Site",
 )  # fmt: skip
 
 
@@ -137,9 +138,16 @@ class Numbers:
         self._show("Lateness p99", f"{number(robot.lateness_ms)} ms", "warn" if late else "")
         self._show("To upload", DASH if robot.waiting is None else f"{robot.waiting} episodes")
         self._show("Agent", said.get("agent_version") or DASH)
+        self._show("Policies run on", robot.libraries, known=bool(robot.libraries))
         self._show("Hardware", robot.hw or DASH)
+        self._show("System", robot.system, known=bool(robot.system))
+        known = robot.host_celsius is not None
+        self._show("Host at", f"{number(robot.host_celsius, 0)} °C ({robot.host_zone})", robot.host_tone, known=known)
         up_s = said.get("uptime_s") if robot.online else None
         self._show("Host up for", DASH if up_s is None else lasting(up_s))
+        differs = ", ".join(robot.drift or ()) or "none"
+        told = robot.drift is not None
+        self._show("Drift", f"{differs} ({robot.compared})", "warn" if robot.drift else "", known=told)
         self._show("Site", robot.site or DASH)
         spool = said.get("spool") or {}
         self._spool.set(robot.spool_used)
@@ -147,13 +155,16 @@ class Numbers:
         self._disk.set(robot.disk_used)
         self._disk_text.show(f"{size(robot.disk_free_bytes)} free")
 
-    def _show(self, name: str, text: str, tone: str = "") -> None:
-        self._values[name].show(text)
-        set_attribute(self._values[name], "data-tone", tone)
+    def _show(self, name: str, text: str, tone: str = "", *, known: bool = True) -> None:
+        """`known`: False hides it, name and all: an older agent does not tell."""
+        title, value = self._values[name]
+        for each in (title, value):
+            each.set_visibility(known)
+        value.show(text)
+        set_attribute(value, "data-tone", tone)
 
-    def _value(self, name: str) -> Text:
-        Text(name, tag="dt")
-        return Text("", "lf-toned", tag="dd")
+    def _value(self, name: str) -> tuple[Text, Text]:
+        return Text(name, tag="dt"), Text("", "lf-toned", tag="dd")
 
     def _bar(self, name: str) -> tuple[Meter, Text]:
         with box():
@@ -196,21 +207,15 @@ class Motors:
         celsius, load, errors = motor.temperature_celsius, motor.load_ratio, motor.errors_total
         with box(tag="tr", data_joint=joint):
             Text(joint.replace("_", " "), tag="td")
-            _toned(f"{number(celsius, 0)} °C", _level(celsius, WARM_C, HOT_C))
+            _toned(f"{number(celsius, 0)} °C", level(celsius, WARM_C, HOT_C))
             _toned(f"{number(motor.voltage_volts)} V")
             _toned(f"{number(motor.current_amperes, 2)} A")
             _toned(
                 f"{number(None if load is None else 100 * load, 0)} %",
-                _level(None if load is None else abs(load), NEARLY_FULL, FULL),
+                level(None if load is None else abs(load), NEARLY_FULL, FULL),
             )
             _toned(number(errors, 0), "warn" if errors else "")
 
 
 def _toned(text: str, tone: str = "") -> None:
     set_attribute(Text(text, "lf-num lf-toned", tag="td"), "data-tone", tone)
-
-
-def _level(value: float | None, warn: float, bad: float) -> str:
-    if value is None:
-        return ""
-    return "bad" if value >= bad else "warn" if value >= warn else ""

@@ -3,19 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.audit.models import AuditEntry
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.queries import EpisodeRow
 from lefleet_server.deletion import holds
 from lefleet_server.deletion.models import LegalHold
 from lefleet_server.episodes.models import Episode
-from lefleet_server.robots import notes
+from lefleet_server.robots import events, notes
+from lefleet_server.robots.events import Event
 from lefleet_server.robots.models import RobotChange, RobotNotes
 
 _Z95 = 1.959964
@@ -45,18 +44,6 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that a person did to the robot, or that it said differently than before."""
-
-    at: datetime
-    what: str
-    detail: str
-    by: str = ""
-    stop: bool = False
-    """Whether it is about an emergency stop."""
-
-
-@dataclass(frozen=True, slots=True)
 class History:
     """Read every few seconds while the page is looked at."""
 
@@ -70,37 +57,16 @@ class History:
     """As its newest episode says; heartbeats do not. Empty before the first one."""
 
 
-_ACTIONS = {
-    "robot.estop": "Emergency stop asked for",
-    "robot.estop-release": "Emergency stop released",
-    "robot.verdict": "Episode judged",
-    "robot.task": "Task given",
-    "robot.reboot": "Reboot asked for",
-    "robot.enrolled": "Enrolled",
-    "robot.enrolment-code": "Enrolment code made",
-    "robot.revoked": "Credential revoked",
-    "robot.credential-renewed": "New credential given out",
-    "robot.credential-taken-over": "New credential taken over",
-    "robot.notes": "Notes written",
-    "hold.placed": "Legal hold placed",
-    "hold.released": "Legal hold released",
-}
-_CHANGES = {"state": "State", "policy": "Policy", "calibration": "Calibration", "agent": "Agent"}
 _EVENTS = 30
-_DURING = 200
 
 
 async def history(session: AsyncSession, robot_id: str) -> History:
     """Raises NotFound."""
     page = await queries.episode_page(session, Filters(robot=robot_id), 8)
-    changes = await notes.changes(session, robot_id, _EVENTS)
-    audited = select(AuditEntry).where(AuditEntry.subject == f"robot:{robot_id}").order_by(AuditEntry.at.desc())
-    entries = (await session.scalars(audited.limit(_EVENTS))).all()
-    events = [*map(_change, changes), *map(_entry, entries)]
     return History(
         page.rows,
         await _rate(session, robot_id),
-        sorted(events, key=lambda event: event.at, reverse=True)[:_EVENTS],
+        await events.newest(session, robot_id, _EVENTS),
         await notes.changes(session, robot_id, 20, "calibration"),
         await notes.read(session, robot_id),
         await holds.of_robot(session, robot_id),
@@ -113,41 +79,9 @@ async def _type(session: AsyncSession, robot_id: str) -> str:
     return await session.scalar(newest.order_by(Episode.started_at.desc(), Episode.id.desc()).limit(1)) or ""
 
 
-async def during(session: AsyncSession, robot_id: str, since: datetime, until: datetime) -> Sequence[Event]:
-    """What happened to the robot from `since` to `until` by the server's clock, oldest first, some hundreds at most."""
-    told = RobotChange.robot_id == robot_id, RobotChange.at.between(since, until)
-    changes = await session.scalars(select(RobotChange).where(*told).order_by(RobotChange.at).limit(_DURING))
-    done = AuditEntry.subject == f"robot:{robot_id}", AuditEntry.at.between(since, until)
-    entries = await session.scalars(select(AuditEntry).where(*done).order_by(AuditEntry.at).limit(_DURING))
-    return sorted([*map(_change, changes), *map(_entry, entries)], key=lambda event: event.at)
-
-
 async def _rate(session: AsyncSession, robot_id: str) -> Rate:
     newest = select(Episode.result).where(Episode.robot_id == robot_id).order_by(Episode.started_at.desc())
     recent = newest.limit(RATED).subquery()
     judged = recent.c.result.in_(("success", "failure"))
     query = select(func.count().filter(recent.c.result == "success"), func.count().filter(judged)).select_from(recent)
     return Rate(*(await session.execute(query)).one())
-
-
-def _change(change: RobotChange) -> Event:
-    short = (lambda text: text[:12]) if change.what == "calibration" else str
-    detail = f"{short(change.old)} → {short(change.new)}" if change.old else short(change.new)
-    stop = change.what == "state" and "estopped" in (change.old, change.new)
-    return Event(change.at, _CHANGES.get(change.what, change.what), detail.replace("_", " "), stop=stop)
-
-
-def _entry(entry: AuditEntry) -> Event:
-    by = entry.actor.removeprefix("user:").removeprefix("robot:")
-    what, detail = _ACTIONS.get(entry.action, entry.action), ""
-    match entry.action:
-        case "robot.verdict":
-            detail = str(entry.detail.get("outcome", ""))
-        case "robot.rest":
-            what = "Rest asked for" if entry.detail.get("rest") else "Rest ended"
-            detail = str(entry.detail.get("reason", ""))
-        case "robot.task":
-            detail = str(entry.detail.get("task") or "what its settings say")
-        case "robot.reboot":
-            detail = str(entry.detail.get("reason", ""))
-    return Event(entry.at, what, detail, by, stop=entry.action.startswith("robot.estop"))

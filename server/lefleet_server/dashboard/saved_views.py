@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from lefleet_server.auth import user_of
-from lefleet_server.problems import Conflict, Invalid
+from lefleet_server.accounts.models import Role
+from lefleet_server.auth import Principal
+from lefleet_server.dashboard.acting import Acting
 from lefleet_server.services import Services
 from lefleet_server.views import service
 from lefleet_server.views.models import SavedView
@@ -20,8 +22,7 @@ class SavedViews:
     def __init__(
         self, services: Services, request: Request, page: str, element: ui.element, kept: Sequence[SavedView]
     ) -> None:
-        self._services = services
-        self._request = request
+        self._acting = Acting(services, request)
         self._page = page
         self._element = element
         self._show(kept)
@@ -39,18 +40,11 @@ class SavedViews:
         await self._change(str(event.args["detail"]), None)
 
     async def _change(self, name: str, query: str | None) -> None:
-        # The page may have been open for a day: what counts is who this is now.
-        user = await user_of(self._services.db, self._request)
-        if user is None:
-            ui.notify("Your views are not saved: log in again.", type="negative")
-            return
-        try:
-            async with self._services.db.transaction() as session:
-                if query is None:
-                    await service.forget(session, user, self._page, name)
-                else:
-                    await service.save(session, user, self._page, name, query)
-        except (Invalid, Conflict) as error:
-            ui.notify(error.detail, type="negative")
-        async with self._services.db.session() as session:
-            self._show(await service.list_views(session, user.id, self._page))
+        async def work(session: AsyncSession, who: Principal) -> Sequence[SavedView]:
+            if query is None:
+                await service.forget(session, who.user, self._page, name)
+            else:
+                await service.save(session, who.user, self._page, name, query)
+            return await service.list_views(session, who.user.id, self._page)
+
+        await self._acting.change(Role.VIEWER, work, self._show)

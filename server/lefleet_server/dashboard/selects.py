@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from itertools import zip_longest
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
-from lefleet_server.dashboard.parts import Text, box, set_attribute
+from lefleet_server.dashboard.parts import box, option, set_attribute
 
 _CUSTOM = "custom"
 _SPANS = (("1h", "Last hour"), ("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days"))
@@ -25,16 +26,17 @@ class Select:
         options: Sequence[tuple[str, str]],
         chosen: str | None,
         change: Callable[[GenericEventArguments], Awaitable[None]],
+        at: Sequence[datetime] = (),
     ) -> None:
+        """`at`: of the first options, the days that the browser writes behind them, within an `lf-dated`."""
         self._change = change
         self._element = box("lf-select", tag="select", aria_label=label)
         self._mark(chosen)
         with self._element:
-            for value, text in [("", all_), *options]:
-                option = Text(text, tag="option")
-                option.props["value"] = value
-                if value == (chosen or ""):
-                    option.props["selected"] = True
+            for (value, text), day in zip_longest([("", all_), *options], [None, *at]):
+                made = option(value, text, chosen=value == (chosen or ""))
+                if day is not None:
+                    made.props["data-at"] = day.isoformat()
         self._element.on("change", self._changed, js_handler=_VALUE)
 
     async def _changed(self, event: GenericEventArguments) -> None:

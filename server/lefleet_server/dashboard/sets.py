@@ -9,19 +9,21 @@ from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role, User
 from lefleet_server.auth import user_of
+from lefleet_server.dashboard.dialogs import Question
 from lefleet_server.dashboard.filters import Filters
 from lefleet_server.dashboard.frame import frame, head
 from lefleet_server.dashboard.fresh import Fresh
 from lefleet_server.dashboard.guard import user_on
-from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link
+from lefleet_server.dashboard.parts import Text, Time, box, empty, icon, link, option
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import thousands
 from lefleet_server.db import utc_now
+from lefleet_server.episodes.service import EpisodeFilter
 from lefleet_server.problems import Problem
 from lefleet_server.services import Services
 from lefleet_server.sets import service
 from lefleet_server.sets.schemas import SetName
 from lefleet_server.sets.service import MAX_IDS, SetView
+from lefleet_server.units import counted, thousands
 
 PATH = "/sets"
 _NAME = TypeAdapter(SetName)
@@ -40,47 +42,69 @@ async def may_change(services: Services, request: Request) -> User | None:
 class Collector:
     """Puts what is chosen on the table, or all that matches its filters, into a set, or takes it out."""
 
-    def __init__(self, services: Services, request: Request, filters: Callable[[], Filters]) -> None:
-        self._services, self._request, self._filters = services, request, filters
+    def __init__(
+        self, services: Services, request: Request, filters: Callable[[], Filters], question: Question
+    ) -> None:
+        self._services, self._request, self._filters, self._question = services, request, filters, question
 
     def build(self, sets: Sequence[str], within: str | None) -> ui.element:
         """A select; the browser tells what was chosen on the table with the event "collect"."""
-        select = box("lf-select", tag="select", aria_label="Add to a set")
+        select = box("lf-select", tag="select", aria_label="Add to a set", data_event="collect")
         with select:
-            self._option("", "Add to a set")
+            option("", "Add to a set")
             for name in sets:
-                self._option(f"add:{name}", f"Chosen to {name}")
-            for name in sets:
-                self._option(f"all:{name}", f"All that match to {name}")
+                option(f"add:{name}", f"Chosen to {name}")
             if within:
-                self._option(f"remove:{within}", f"Chosen out of {within}")
+                option(f"remove:{within}", f"Chosen out of {within}")
+            for name in sets:
+                option(f"add-all:{name}", f"All that match to {name}…")
+            for name in sets:
+                option(f"remove-all:{name}", f"All that match out of {name}…")
         return select
 
     async def collect(self, event: GenericEventArguments) -> bool:
-        """Whether something changed."""
+        """Whether something went out, which a table may show."""
         said = event.args["detail"]
         what, _, name = str(said["word"]).partition(":")
         ids = [str(id_) for id_ in said["ids"]][:MAX_IDS]
-        if not (user := await may_change(self._services, self._request)):
-            return False
+        which = self._filters().which(utc_now())
         try:
+            if what.endswith("-all") and not await self._ask(what, name, which):
+                return False
+            if not (user := await may_change(self._services, self._request)):
+                return False
             async with self._services.db.transaction() as session:
-                if what == "all":
-                    which = self._filters().which(utc_now())
-                    done = await service.add_matching(session, user, name, which)
-                elif what == "remove":
-                    done = await service.change(session, user, name, remove=ids)
-                else:
-                    done = await service.change(session, user, name, add=ids)
+                match what:
+                    case "add-all":
+                        done = await service.add_matching(session, user, name, which)
+                    case "remove-all":
+                        done = await service.remove_matching(session, user, name, which)
+                    case "remove":
+                        done = await service.change(session, user, name, remove=ids)
+                    case _:
+                        done = await service.change(session, user, name, add=ids)
         except Problem as problem:
             ui.notify(problem.detail, type="negative")
             return False
-        went = f"{thousands(done.removed)} out of" if what == "remove" else f"{thousands(done.added)} new in"
+        went = f"{thousands(done.removed)} out of" if "remove" in what else f"{thousands(done.added)} new in"
         ui.notify(f"{went} {name}", type="positive")
         return done.removed > 0
 
-    def _option(self, value: str, text: str) -> None:
-        Text(text, tag="option").props["value"] = value
+    async def _ask(self, what: str, name: str, which: EpisodeFilter) -> bool:
+        async with self._services.db.session() as session:
+            if what == "add-all":
+                count = await service.count_matching(session, which)
+            else:
+                count = await service.count_inside(session, name, which)
+        if count == 0:
+            nothing = "No episode matches." if what == "add-all" else f"None of those that match is in {name}."
+            ui.notify(nothing)
+            return False
+        if what == "add-all":
+            text = "All that match the filters. Those that are in it already stay as they are."
+            return await self._question.ask(f"Add {counted(count)} to {name}?", text, "Add", danger=False)
+        text = "All in it that match the filters. The episodes themselves stay."
+        return await self._question.ask(f"Take {counted(count)} out of {name}?", text, "Take out")
 
 
 class Sets:
@@ -124,7 +148,7 @@ class Sets:
                 with link(Filters(in_set=name).address("/episodes")):
                     Text(name, "lf-cell-main lf-cut")
                 Text(view.set.note or "No note", "lf-cell-sub lf-cut")
-            Text(f"{thousands(view.episodes)} episode{'' if view.episodes == 1 else 's'}", "lf-num")
+            Text(counted(view.episodes), "lf-num")
             with box("lf-cell-sub"):
                 Text(f"{view.set.created_by.removeprefix('user:')}, ", tag="span")
                 Time(view.set.created_at)

@@ -13,10 +13,10 @@ from lefleet_server.dashboard.parts import Chip, Meter, Text, Time, box, empty, 
 from lefleet_server.dashboard.quality import QUARANTINED
 from lefleet_server.dashboard.retention import Rules
 from lefleet_server.dashboard.sections import page_for
-from lefleet_server.dashboard.units import number, size
 from lefleet_server.episodes.usage import Check, OpenUpload, Place, RobotUsage, Usage, usage
 from lefleet_server.services import Services
 from lefleet_server.shared import Shared
+from lefleet_server.units import number, size
 
 PATH = "/storage"
 _EVERY_S = 10.0

@@ -6,12 +6,12 @@ from nicegui import ui
 from starlette.requests import Request
 
 from lefleet_server.accounts.models import Role, User
+from lefleet_server.dashboard.dialogs import Question
 from lefleet_server.dashboard.guard import operator_on
 from lefleet_server.dashboard.parts import Chip, Text, Time, box
 from lefleet_server.problems import Conflict, NotFound
-from lefleet_server.robots import verdicts
+from lefleet_server.robots import Word, verdicts
 from lefleet_server.robots.models import RobotVerdict
-from lefleet_server.robots.verdicts import Word
 from lefleet_server.services import Services
 
 _DENIED = "Ending an episode needs the role operator"
@@ -21,6 +21,8 @@ _BUTTONS = {
     Word.UNKNOWN: "End the episode: nobody can say how it went",
     Word.REDO: "End the episode: it does not count and is to be done again",
 }
+
+_REDO = "The running one ends now. It is kept as interrupted: it does not count, and training leaves it out."
 
 
 class Judge:
@@ -32,9 +34,12 @@ class Judge:
         self._services = services
         self._request = request
         self._changed = changed
+        self._question = Question()
         self.allowed = Role(user.role).covers(Role.OPERATOR)
 
     async def say(self, robot_id: str, episode_id: str, word: Word) -> None:
+        if word is Word.REDO and not await self._question.ask(f"Do the episode of {robot_id} again?", _REDO, "Redo"):
+            return
         if actor := await operator_on(self._services.db, self._request):
             try:
                 async with self._services.db.transaction() as session:

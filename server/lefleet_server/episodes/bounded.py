@@ -1,27 +1,29 @@
 """Asks a program of ours about a stranger's file: in a process that may crash, hang or want too much."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lefleet_server
-from lefleet_server.episodes.limits import DISK_FULL, MOST_CPU_S
+from lefleet_server.episodes.limits import DISK_FULL
 from lefleet_server.problems import NoSpace
 
 _CRASHES = {
     signal.SIGSEGV,
-    signal.SIGBUS,
     signal.SIGABRT,
     signal.SIGFPE,
     signal.SIGILL,
     signal.SIGSYS,
     signal.SIGXFSZ,
 }
-"""Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file."""
+"""Ends that the file caused. Any other (a shutdown, no memory left on the host) says nothing about the file; SIGBUS
+neither: it is how a mapped file tells that its disk cannot be read."""
 _OWN_CODE = str(Path(lefleet_server.__file__).parents[1])
 _START = """
 import runpy, sys
@@ -42,6 +44,10 @@ class TooSlowError(FileFaultError):
     """It took longer than it may: the file is crafted, or only long."""
 
 
+class LateError(TooSlowError):
+    """By the clock on the wall: the machine may only have been busy."""
+
+
 class EndedEarlyError(Exception):
     """The program ended for a reason that is not the file's; ask again."""
 
@@ -52,22 +58,38 @@ class Fresh:
 
     module: str
 
-    async def ask(self, *arguments: str | Path, timeout_s: float) -> bytes:
+    async def ask(self, *arguments: str | Path, timeout_s: float, most_bytes: int = MOST_OUTPUT_BYTES) -> bytes:
         """What the program prints. Raises FileFaultError or EndedEarlyError; NoSpace where it writes."""
-        return await ask(self.module, *arguments, timeout_s=timeout_s)
+        return await ask(self.module, *arguments, timeout_s=timeout_s, most_bytes=most_bytes)
 
 
-async def ask(module: str, *arguments: str | Path, timeout_s: float) -> bytes:
+async def ask(module: str, *arguments: str | Path, timeout_s: float, most_bytes: int = MOST_OUTPUT_BYTES) -> bytes:
     """What `python -m module arguments` prints. Raises FileFaultError or EndedEarlyError; NoSpace where it writes."""
     process = await start(module, *map(str, arguments))
     try:
-        return await asyncio.wait_for(_output(process), timeout_s)
+        return await asyncio.wait_for(_output(process, most_bytes), timeout_s)
     except TimeoutError as error:
-        raise TooSlowError(f"could not be read within {timeout_s:g} s") from error
+        raise LateError(f"could not be read within {timeout_s:g} s") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def judge(module: str, *arguments: str | Path, timeout_s: float) -> dict[str, Any]:
+    """What the program prints as JSON; `error` in it is what is wrong with the file, as also when it crashed on it.
+
+    Raises LateError or EndedEarlyError for what says nothing about the file, NoSpace where the program writes.
+    """
+    try:
+        found: dict[str, Any] = json.loads(await ask(module, *arguments, timeout_s=timeout_s))
+    except LateError:
+        raise
+    except FileFaultError as error:
+        return {"error": f"file: {error}"}
+    if "failed" in found:
+        raise EndedEarlyError(found["failed"])
+    return found
 
 
 async def start(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> asyncio.subprocess.Process:
@@ -85,15 +107,15 @@ async def start(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> a
     )
 
 
-def require_bounded(output_bytes: int) -> None:
-    if output_bytes > MOST_OUTPUT_BYTES:
-        raise FileFaultError(f"holds more numbers than {MOST_OUTPUT_BYTES >> 20} MiB of text")
+def require_bounded(output_bytes: int, most_bytes: int) -> None:
+    if output_bytes > most_bytes:
+        raise FileFaultError(f"holds more than {most_bytes >> 20} MiB as text")
 
 
 def require_good_end(status: int) -> None:
     """By a program's exit status, negative for a signal."""
     if -status == signal.SIGXCPU:
-        raise TooSlowError(f"takes more than {MOST_CPU_S} s of a processor's time")
+        raise TooSlowError("takes more of a processor's time than it may")
     if -status in _CRASHES:
         raise FileFaultError(f"makes the library that reads it fail ({signal.Signals(-status).name})")
     if status == DISK_FULL:
@@ -102,11 +124,11 @@ def require_good_end(status: int) -> None:
         raise EndedEarlyError(f"the reading of the file ended early ({status})")
 
 
-async def _output(process: asyncio.subprocess.Process) -> bytes:
+async def _output(process: asyncio.subprocess.Process, most_bytes: int) -> bytes:
     assert process.stdout is not None  # noqa: S101 - asked for above
     output = bytearray()
     while piece := await process.stdout.read(1 << 18):
         output += piece
-        require_bounded(len(output))
+        require_bounded(len(output), most_bytes)
     require_good_end(await process.wait())
     return bytes(output)

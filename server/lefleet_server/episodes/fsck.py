@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from lefleet_server import analysis
+from lefleet_server.analysis import service as analyses
 from lefleet_server.config import Settings
 from lefleet_server.db import Database, utc_now
 from lefleet_server.deletion import files, tombstones
@@ -21,10 +23,11 @@ from lefleet_server.episodes.bounded import Fresh
 from lefleet_server.episodes.ingest import episode_row
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import READER, Facts, examine
+from lefleet_server.jobs.queue import enqueue
 from lefleet_server.previews.fsck import Previews
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.robots.models import Robot
-from lefleet_server.storage import BlobStore, Found
+from lefleet_server.storage import BlobStore, Found, folder_bounds, key
 
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 YOUNG_S = 3600.0
@@ -103,29 +106,53 @@ class Fsck:
         for row in rows.values():
             # Listed before it came, or sent again since: asked once more. Deleted since: nothing is missing.
             if await self._blobs.size(row.sha256) is None and await self._still_there(row.id):
-                yield await self._lost(row, Fault.MISSING, None)
+                finding = await self._lost(row, Fault.MISSING)
+                if finding is not None:
+                    yield finding
 
     async def _file_of(self, row: _Row, file: Found) -> Finding | None:
-        if file.bytes != row.bytes:
-            return await self._lost(row, Fault.WRONG_SIZE, file)
-        if self._deep and await self._digest(row.sha256) != row.sha256:
-            return await self._lost(row, Fault.WRONG_BYTES, file)
+        fault = await self._fault(row, file.bytes)
+        if fault is not None:
+            return await self._lost(row, fault)
         if row.blob_missing_at is None:
             return None
         if not self._repair:
             return Finding(Fault.FOUND_AGAIN, row.sha256, row.id, row.robot_id)
-        await self._mark(row.sha256, None)
+        await self._found_again(row)
         return Finding(Fault.FOUND_AGAIN, row.sha256, row.id, row.robot_id, "the episode has its file again", False)
 
-    async def _lost(self, row: _Row, fault: Fault, file: Found | None) -> Finding:
+    async def _fault(self, row: _Row, found_bytes: int | None) -> Fault | None:
+        if found_bytes is None:
+            return Fault.MISSING
+        if found_bytes != row.bytes:
+            return Fault.WRONG_SIZE
+        if self._deep and await self._digest(row.sha256) != row.sha256:
+            return Fault.WRONG_BYTES
+        return None
+
+    async def _lost(self, row: _Row, fault: Fault) -> Finding | None:
         if not self._repair:
             return Finding(fault, row.sha256, row.id, row.robot_id)
+        async with self._db.transaction() as session:
+            await files.lock(session, [row.sha256])
+            # Asked again, now that nobody changes it: its robot may have sent the file since, or it was deleted.
+            now = await self._fault(row, await self._blobs.size(row.sha256))
+            if now is None or await session.get(Episode, row.id) is None:
+                return None
+            if now is not Fault.MISSING:
+                await self._blobs.set_aside(key(row.sha256))
+            at = func.coalesce(Episode.blob_missing_at, utc_now())
+            await session.execute(update(Episode).where(Episode.id == row.id).values(blob_missing_at=at))
         done = "its robot is asked for the file again"
-        if file is not None:
-            await self._blobs.set_aside(file.name)
-            done = f"the file went to lost+found; {done}"
-        await self._mark(row.sha256, utc_now())
-        return Finding(fault, row.sha256, row.id, row.robot_id, done)
+        went = "" if now is Fault.MISSING else "the file went to lost+found; "
+        return Finding(now, row.sha256, row.id, row.robot_id, went + done)
+
+    async def _found_again(self, row: _Row) -> None:
+        async with self._db.transaction() as session:
+            await files.lock(session, [row.sha256])
+            back = update(Episode).where(Episode.id == row.id).values(blob_missing_at=None).returning(Episode.id)
+            if await session.scalar(back) is not None:
+                await analyses.resume(session, row.id)
 
     async def _file_without_row(self, file: Found) -> Finding | None:
         if file.changed_at > utc_now() - timedelta(seconds=self._young_s):
@@ -160,35 +187,27 @@ class Fsck:
                 facts = await examine(Fresh(READER), path, self._settings.validation_timeout_s)
         except Invalid as problem:
             return await self._set_aside(Fault.ORPHAN, file, problem.detail)
-        why = await self._add(file, sha256, facts)
-        if why is not None:
-            return await self._set_aside(Fault.ORPHAN, file, why)
-        said = facts.attributes
-        return Finding(Fault.ORPHAN, sha256, said.episode_id, said.robot_id, "is an episode again", False)
-
-    async def _add(self, file: Found, sha256: str, facts: Facts) -> str | None:
-        """Adds the row; or why there can be none."""
         said = facts.attributes
         async with self._db.transaction() as session:
-            if await session.get(Robot, said.robot_id) is None:
-                return f"there is no robot {said.robot_id!r}"
-            row = episode_row(sha256, file.bytes, facts)
-            await session.execute(insert(Episode).values(row).on_conflict_do_nothing())
-            if await session.scalar(select(Episode.id).where(Episode.sha256 == sha256)) is None:
-                return f"episode {said.episode_id} is stored with other bytes"
-        return None
+            await files.lock(session, [sha256])
+            if await _is_known(session, sha256) or await self._blobs.size(sha256) != file.bytes:
+                return None
+            why = await _add(session, sha256, file.bytes, facts)
+        if why is not None:
+            return await self._set_aside(Fault.ORPHAN, file, why)
+        return Finding(Fault.ORPHAN, sha256, said.episode_id, said.robot_id, "is an episode again", False)
 
     async def _set_aside(self, fault: Fault, file: Found, why: str) -> Finding | None:
+        """None when a robot is sending the same bytes, or has its receipt for them."""
         name = file.sha256 or file.name
         if not self._repair:
             return Finding(fault, name)
-        await self._blobs.set_aside(file.name)
-        async with self._db.session() as session:
-            known = file.sha256 is not None and await _is_known(session, file.sha256)
-        if known and fault is not Fault.WRONG_BYTES:
-            # A robot sent the same bytes at this very moment, and has its receipt.
-            await self._blobs.take_back(file.name)
-            return None
+        async with self._db.transaction() as session:
+            if file.sha256 is not None:
+                await files.lock(session, [file.sha256])
+                if await _is_known(session, file.sha256):
+                    return None
+            await self._blobs.set_aside(file.name)
         return Finding(fault, name, done=f"went to lost+found: {why}", remains=False)
 
     async def _digest(self, sha256: str) -> str:
@@ -197,21 +216,35 @@ class Fsck:
             found.update(piece)
         return found.hexdigest()
 
-    async def _mark(self, sha256: str, lost_at: datetime | None) -> None:
-        async with self._db.transaction() as session:
-            row = update(Episode).where(Episode.sha256 == sha256)
-            at = lost_at and func.coalesce(Episode.blob_missing_at, lost_at)
-            await session.execute(row.values(blob_missing_at=at))
-
     async def _still_there(self, episode_id: str) -> bool:
         async with self._db.session() as session:
             return await session.get(Episode, episode_id) is not None
 
     async def _rows(self, folder: str) -> dict[str, _Row]:
-        columns = (Episode.id, Episode.robot_id, Episode.sha256, Episode.bytes, Episode.blob_missing_at)
         async with self._db.session() as session:
-            found = await session.execute(select(*columns).where(Episode.sha256.startswith(folder)))
+            found = await session.execute(rows_query(folder))
             return {row.sha256: _Row(*row) for row in found}
+
+
+def rows_query(folder: str) -> Select[str, str, str, int, datetime | None]:
+    """The episodes whose SHA-256 begins so."""
+    first, beyond = folder_bounds(folder)
+    columns = Episode.id, Episode.robot_id, Episode.sha256, Episode.bytes, Episode.blob_missing_at
+    return select(*columns).where(Episode.sha256 >= first, Episode.sha256 < beyond)
+
+
+async def _add(session: AsyncSession, sha256: str, size: int, facts: Facts) -> str | None:
+    """Adds the row, and has it analysed; or why there can be none."""
+    said = facts.attributes
+    if await session.get(Robot, said.robot_id) is None:
+        return f"there is no robot {said.robot_id!r}"
+    if await tombstones.of_any(session, sha256, said.episode_id) is not None:
+        return f"episode {said.episode_id} was deleted"
+    added = insert(Episode).values(episode_row(sha256, size, facts)).on_conflict_do_nothing().returning(Episode.id)
+    if (await session.execute(added)).scalar_one_or_none() is None:
+        return f"episode {said.episode_id} is stored with other bytes"
+    await enqueue(session, analysis.QUEUE, [said.episode_id], analysis.VERSION)
+    return None
 
 
 async def _is_known(session: AsyncSession, sha256: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.problems import Locked, NoSpace, NotFound
+from lefleet_server.problems import Locked, NoSpace, NotFound, Unavailable
 from lefleet_server.storage.local import writable
 from lefleet_server.threads import in_thread
 
@@ -25,6 +25,10 @@ class Whole:
 
     path: Path
     sha256: str
+
+
+class Lost(Unavailable):
+    """Bytes that had been kept are gone: the upload begins anew."""
 
 
 class Part(Protocol):
@@ -40,7 +44,7 @@ class Part(Protocol):
         """Keeps all of it, or raises NoSpace or Unavailable (what was kept before stays and counts)."""
 
     def whole(self) -> AbstractAsyncContextManager[Whole]:
-        """The complete file while the block lasts."""
+        """The complete file while the block lasts. Raises Lost."""
 
 
 class Incoming(Protocol):
@@ -60,6 +64,9 @@ class Incoming(Protocol):
 
     def locked(self, upload_id: str) -> AbstractAsyncContextManager[Part]:
         """The file, held by nobody else. Locked when someone holds it, NotFound when there is none."""
+
+    def memory_bytes(self, body_bytes: int) -> int:
+        """What the receiving of a body of so many bytes takes."""
 
     async def idle(self, older_than_s: float) -> set[str]:
         """Uploads to which nothing was added for so long."""
@@ -118,6 +125,10 @@ class LocalIncoming:
             self._keep(upload_id, part.hashed)
         finally:
             os.close(descriptor)
+
+    def memory_bytes(self, body_bytes: int) -> int:
+        """A piece that fills, and one that is written."""
+        return 2 * min(body_bytes, LocalPart.piece_bytes)
 
     def _keep(self, upload_id: str, hashed: "Hashed") -> None:
         if len(self._hashes) >= _MOST_HASHES:

@@ -1,7 +1,8 @@
 """From announced upload to stored episode."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import ColumnElement
 
 from lefleet_server import analysis
-from lefleet_server.db import utc_now
+from lefleet_server.analysis import service as analyses
+from lefleet_server.audit.service import audit
+from lefleet_server.db import FAILURES, utc_now
 from lefleet_server.deletion import files, tombstones
 from lefleet_server.deletion.models import DeletedEpisode
-from lefleet_server.episodes.incoming import Part, Whole
+from lefleet_server.episodes.incoming import Lost, Part, Whole
 from lefleet_server.episodes.models import Episode, Upload
 from lefleet_server.episodes.validation import Facts, examine, refused
 from lefleet_server.jobs.queue import enqueue
@@ -60,24 +63,27 @@ async def find(services: Services, robot_id: str, upload_id: str) -> Upload:
     return upload
 
 
-async def discard(services: Services, upload: Upload) -> None:
-    """Forgets the upload and its bytes."""
+async def discard(services: Services, upload: Upload, actor: str | None = None) -> None:
+    """Forgets the upload and its bytes; `actor` wanted it, unless the file was wrong."""
     async with services.db.transaction() as session:
         await session.execute(delete(Upload).where(Upload.id == upload.id))
+        if actor is not None:
+            detail = {"upload": upload.id, "sha256": upload.sha256}
+            audit(session, actor, "episode.upload-deleted", f"episode:{upload.episode_id}", detail)
     await services.incoming.remove(upload.id)
 
 
 async def finish(services: Services, upload: Upload, part: Part) -> None:
     """Checks the complete file and makes it an episode: durable on disk, then in the database.
 
-    A wrong file is discarded before Invalid is raised. Killed anywhere in between, the same bytes sent again
-    complete it.
+    A wrong file is discarded before Invalid is raised, what is left of a lost one before Lost. Killed anywhere in
+    between, or where this machine fails at it, the same bytes sent again complete it.
     """
     try:
         async with part.whole() as whole:
             facts = await _check(services, upload, whole)
             await services.blobs.publish(whole.path, upload.sha256)
-    except (Invalid, Conflict):
+    except (Invalid, Conflict, Lost):
         await discard(services, upload)
         raise
     async with services.db.transaction() as session:
@@ -88,6 +94,9 @@ async def finish(services: Services, upload: Upload, part: Part) -> None:
         await files.lock(session, [upload.sha256])
         deleted = await tombstones.of_any(session, upload.sha256, upload.episode_id)
         if deleted is None:
+            if await services.blobs.size(upload.sha256) != upload.length:
+                # fsck looked before the file came and moved it away after; under the lock it can no more.
+                raise Unavailable("the file was moved away just now; send it again", headers={"Retry-After": "1"})
             new, stored = await _add(session, upload, facts)
         else:
             # Deleted since _check: the file that was just published belongs to nothing.
@@ -109,7 +118,9 @@ async def _add(session: AsyncSession, upload: Upload, facts: Facts) -> tuple[boo
     added = await session.execute(row.on_conflict_do_nothing().returning(Episode.id))
     new = added.scalar_one_or_none() is not None
     await enqueue(session, analysis.QUEUE, [upload.episode_id] * new, analysis.VERSION)
-    await session.execute(update(Episode).where(Episode.sha256 == upload.sha256).values(blob_missing_at=None))
+    lost = update(Episode).where(Episode.sha256 == upload.sha256, Episode.blob_missing_at.is_not(None))
+    for episode_id in await session.scalars(lost.values(blob_missing_at=None).returning(Episode.id)):
+        await analyses.resume(session, episode_id)
     return new, await session.scalar(select(Episode.id).where(Episode.sha256 == upload.sha256))
 
 
@@ -150,19 +161,30 @@ async def sweep(services: Services) -> None:
     settled = await incoming.idle(60.0)
     young = utc_now() - timedelta(seconds=60)
     for upload in uploads.values():
-        size = await incoming.size(upload.id)
-        if size == upload.length:
-            await _settle(services, upload, finish)
-        elif upload.id in expired:
-            await _settle(services, upload, _expire)
-        elif size is None and upload.created_at < young:
-            await discard(services, upload)
+        with _alone(upload.id):
+            size = await incoming.size(upload.id)
+            if size == upload.length:
+                await _settle(services, upload, finish)
+            elif upload.id in expired:
+                await _settle(services, upload, _expire)
+            elif size is None and upload.created_at < young:
+                await discard(services, upload)
     for stray in settled - uploads.keys():
-        # Asked again: another host's clock may run ahead, and a new upload's bytes look old.
-        async with services.db.session() as session:
-            known = await session.get(Upload, stray)
-        if known is None:
-            await incoming.remove(stray)
+        with _alone(stray):
+            # Asked again: another host's clock may run ahead, and a new upload's bytes look old.
+            async with services.db.session() as session:
+                known = await session.get(Upload, stray)
+            if known is None:
+                await incoming.remove(stray)
+
+
+@contextmanager
+def _alone(upload_id: str) -> Iterator[None]:
+    """What fails at one upload keeps nobody from the next one."""
+    try:
+        yield
+    except (*FAILURES, Unavailable) as error:
+        log.error("an upload stays as it is for now", upload=upload_id, exc_info=error)
 
 
 async def _expire(services: Services, upload: Upload, part: Part) -> None:
@@ -179,6 +201,8 @@ async def _settle(
             await work(services, upload, part)
     except (Locked, NotFound):
         log.info("upload is in other hands", upload=upload.id)
+    except Unavailable:
+        raise
     except Problem as problem:
         log.warning("complete upload refused", upload=upload.id, robot=upload.robot_id, reason=problem.detail)
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypedDict
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts.models import User
+from lefleet_server.audit.models import AuditEntry
 from lefleet_server.audit.service import audit
 from lefleet_server.episodes.models import Episode
 from lefleet_server.problems import NotFound
@@ -39,10 +41,34 @@ class Labelled:
     after: Mapping[str, Judged]
 
 
-async def label(session: AsyncSession, user: User, changes: Mapping[str, Change]) -> Labelled:
-    """Changes the labels of episodes by their ids. Raises NotFound, and changes nothing, when one does not exist."""
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    by: str
+    at: datetime
+
+
+async def last(session: AsyncSession, episode_id: str) -> Judgement | None:
+    """Who labelled the episode last, and when."""
+    query = (
+        select(AuditEntry.actor, AuditEntry.at)
+        .where(AuditEntry.subject == f"episode:{episode_id}", AuditEntry.action == "episode.labelled")
+        .order_by(AuditEntry.at.desc())
+        .limit(1)
+    )
+    row = (await session.execute(query)).one_or_none()
+    return Judgement(row.actor.removeprefix("user:"), row.at) if row else None
+
+
+async def label(
+    session: AsyncSession, user: User, changes: Mapping[str, Change], only_if: Mapping[str, Judged] | None = None
+) -> Labelled:
+    """Changes the labels of episodes by their ids. Raises NotFound, and changes nothing, when one does not exist.
+
+    `only_if`: labels that episodes must have; one that has another by now, or was deleted, is left alone.
+    """
+    only_if = only_if or {}
     episodes = await _locked(session, changes)
-    if missing := changes.keys() - episodes.keys():
+    if missing := changes.keys() - episodes.keys() - only_if.keys():
         some = ", ".join(sorted(missing)[:5])
         raise NotFound(f"no episode {some}{' and others' if len(missing) > 5 else ''}; no label was changed")
     before = {id_: Judged(episode.label_outcome, episode.label_note) for id_, episode in episodes.items()}
@@ -50,7 +76,7 @@ async def label(session: AsyncSession, user: User, changes: Mapping[str, Change]
         id_: Judged(changes[id_].get("outcome", was.outcome), changes[id_].get("note", was.note))
         for id_, was in before.items()
     }
-    changed = [id_ for id_ in before if before[id_] != after[id_]]
+    changed = [id_ for id_, was in before.items() if was != after[id_] and was == only_if.get(id_, was)]
     for id_ in changed:
         _write(session, user, episodes[id_], after[id_])
     await session.flush()
@@ -59,12 +85,8 @@ async def label(session: AsyncSession, user: User, changes: Mapping[str, Change]
 
 async def undo(session: AsyncSession, user: User, done: Labelled) -> Labelled:
     """Gives episodes the labels back that they had before; those that somebody changed or deleted since are left."""
-    episodes = await _locked(session, done.after)
-    mine = [id_ for id_, each in episodes.items() if Judged(each.label_outcome, each.label_note) == done.after[id_]]
-    for id_ in mine:
-        _write(session, user, episodes[id_], done.before[id_])
-    await session.flush()
-    return Labelled({id_: done.after[id_] for id_ in mine}, {id_: done.before[id_] for id_ in mine})
+    changes: dict[str, Change] = {id_: {"outcome": was.outcome, "note": was.note} for id_, was in done.before.items()}
+    return await label(session, user, changes, only_if=done.after)
 
 
 async def _locked(session: AsyncSession, ids: Collection[str]) -> dict[str, Episode]:

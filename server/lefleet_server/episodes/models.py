@@ -3,12 +3,26 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, false, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    Computed,
+    ForeignKey,
+    Index,
+    String,
+    false,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lefleet_server.db import Base
 
 _OUTCOMES = "('success', 'failure', 'unknown')"
+TASK_BEGINNING_CHARS = 100
+"""Of a task's text, in its index: a whole one may be longer than an index takes."""
 
 
 def _few(name: str, where: str, by: str | None = None) -> Index:
@@ -30,6 +44,8 @@ class Episode(Base):
         Index("ix_episodes_robot_started", "robot_id", "started_at", "id"),
         Index("ix_episodes_policy_started", "policy_repo", "started_at", "id"),
         Index("ix_episodes_result_started", "result", "started_at", "id"),
+        Index("ix_episodes_policy_release_started", "policy_repo", "policy_commit", "started_at", "id"),
+        Index("ix_episodes_task_started", text(f'"left"(task, {TASK_BEGINNING_CHARS})'), "started_at", "id"),
         # Pairs of filters: by one of them alone, PostgreSQL would walk through all of a robot's or a policy's episodes.
         Index("ix_episodes_robot_policy_started", "robot_id", "policy_repo", "started_at", "id"),
         Index("ix_episodes_robot_result_started", "robot_id", "result", "started_at", "id"),
@@ -84,10 +100,30 @@ class Episode(Base):
     """When `lefleet-server fsck` found that the file is lost: the robot is asked for it again."""
     quarantined: Mapped[bool] = mapped_column(server_default=false())
     """Whether the file was found to be invalid: a trigger copies it from the analysis (migration 0009)."""
-    meta: Mapped[dict[str, Any]]
-    """The file's other attributes (see docs/episode-format.md)."""
+    meta: Mapped[dict[str, Any]] = mapped_column(deferred=True)
+    """The file's other attributes (see docs/episode-format.md). Up to a megabyte: read for one episode at a time."""
     image_index: Mapped[dict[str, Any]]
     """{camera: {offset, stride, bytes_offset}}: byte positions in the file of the pictures and of their lengths."""
+
+
+def task_beginning(of: type[Episode] = Episode) -> ColumnElement[str]:
+    """As it is indexed."""
+    return func.left(of.task, literal_column(str(TASK_BEGINNING_CHARS)), type_=String())
+
+
+class RobotStored(Base):
+    """What a robot has in the store: triggers keep the sums as the episodes are (migration 0016)."""
+
+    __tablename__ = "robot_stored"
+
+    robot_id: Mapped[str] = mapped_column(ForeignKey("robots.id", ondelete="CASCADE"), primary_key=True)
+    episodes: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of files that are there."""
+    lost: Mapped[int] = mapped_column(BigInteger)
+    """Episodes whose file is not (`Episode.blob_missing_at`)."""
+    newest_at: Mapped[datetime]
+    """When the last one was received, also if it was deleted since."""
 
 
 class Upload(Base):

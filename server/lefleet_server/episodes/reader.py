@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lefleet_server.episodes.attributes import FileError, plain
-from lefleet_server.episodes.limits import confine
+from lefleet_server.episodes.limits import MOST_CPU_S, confine, is_machines_fault, why_not
 
 FORMAT = "1"
 _OUTCOMES = ("success", "failure", "unknown")
@@ -196,7 +196,8 @@ def _dataset(file: h5py.File, name: str, kind: str, shape: tuple[int | None, ...
     expected = np.dtype(kind).newbyteorder("<")
     if node.dtype != expected:
         raise FileError(name, f"has type {node.dtype}, must be {expected}")
-    if len(node.shape) != len(shape) or any(w is not None and w != s for w, s in zip(shape, node.shape, strict=True)):
+    sizes = node.shape or ()  # None: it has no dataspace
+    if len(sizes) != len(shape) or any(w is not None and w != s for w, s in zip(shape, sizes, strict=True)):
         raise FileError(name, f"has shape {node.shape}, must be {shape}")
     offset = node.id.get_offset()
     end = (offset or 0) + node.size * node.dtype.itemsize
@@ -238,9 +239,15 @@ def _column(values: npt.NDArray[Any], digits: int = 4) -> list[float | None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Of a process that reads this one file and ends: `[--signals] FILE`."""
-    path, only_signals = Path(arguments[-1]), "--signals" in arguments[:-1]
-    confine(path)
+    """Of a process that reads this one file and ends: `[--signals] [--cpu-s=SECONDS] FILE`.
+
+    It prints what it found, `{"error": {"field": ..., "message": ...}}` for a wrong file, or `{"failed": why}` where
+    this machine cannot read it now.
+    """
+    *options, name = arguments
+    path, only_signals = Path(name), "--signals" in options
+    cpu_s = [int(option.partition("=")[2]) for option in options if option.startswith("--cpu-s=")]
+    confine(path, cpu_s=min([*cpu_s, MOST_CPU_S]))
     try:
         if only_signals:
             found = signals(path)
@@ -250,7 +257,8 @@ def main(arguments: list[str]) -> int:
     except FileError as error:
         found = {"error": {"field": error.field, "message": error.message}}
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: h5py raises anything
-        found = {"error": {"field": "file", "message": f"cannot be read: {type(error).__name__}: {error}"[:500]}}
+        why = why_not(error, "read")
+        found = {"failed": why} if is_machines_fault(error) else {"error": {"field": "file", "message": why}}
     sys.stdout.write(json.dumps(found))
     return 0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lefleet_server.episodes import bounded
-from lefleet_server.episodes.bounded import EndedEarlyError, FileFaultError
+from lefleet_server.episodes.bounded import MOST_OUTPUT_BYTES, EndedEarlyError, FileFaultError, LateError
 from lefleet_server.episodes.forking import END, MARK, READY
 
 _FORKING = "lefleet_server.episodes.forking"
@@ -50,7 +50,7 @@ class Readers:
         self._parent: _Parent | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def ask(self, *arguments: str | Path, timeout_s: float) -> bytes:
+    async def ask(self, *arguments: str | Path, timeout_s: float, most_bytes: int = MOST_OUTPUT_BYTES) -> bytes:
         """What the program prints. Raises FileFaultError or EndedEarlyError."""
         async with self._slots:
             mine, its = socket.socketpair()
@@ -59,9 +59,9 @@ class Readers:
             mine.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=mine, limit=1 << 18)
             try:
-                output = await asyncio.wait_for(_all_of(reader), timeout_s)
+                output = await asyncio.wait_for(_all_of(reader, most_bytes), timeout_s)
             except TimeoutError as error:
-                raise FileFaultError(f"could not be read within {timeout_s:g} s") from error
+                raise LateError(f"could not be read within {timeout_s:g} s") from error
             finally:
                 writer.close()  # which ends the child, should it still run
             return self._answer(parent, output)
@@ -126,9 +126,9 @@ class Readers:
             task.add_done_callback(self._ending.discard)
 
 
-async def _all_of(reader: asyncio.StreamReader) -> bytes:
+async def _all_of(reader: asyncio.StreamReader, most_bytes: int) -> bytes:
     output = bytearray()
     while piece := await reader.read(1 << 18):
         output += piece
-        bounded.require_bounded(len(output))
+        bounded.require_bounded(len(output), most_bytes)
     return bytes(output)

@@ -19,9 +19,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.db import Database, utc_now
-from lefleet_server.episodes.incoming import Part, Whole, being_written, no_upload
+from lefleet_server.episodes.incoming import Lost, Part, Whole, being_written, no_upload
 from lefleet_server.episodes.models import Upload, UploadPart
-from lefleet_server.problems import Invalid, Locked, NotFound
+from lefleet_server.problems import Locked, NotFound
 from lefleet_server.storage.bucket import Bucket
 from lefleet_server.storage.local import writable
 from lefleet_server.storage.scratch import Scratch
@@ -69,6 +69,10 @@ class RemoteIncoming:
             with suppress(asyncio.CancelledError):
                 await keeper
             await self._release(upload_id, holder)
+
+    def memory_bytes(self, body_bytes: int) -> int:
+        """A piece that fills, one that was taken, and its copy that is sent."""
+        return 3 * min(body_bytes, RemotePart.piece_bytes)
 
     async def idle(self, older_than_s: float) -> set[str]:
         newest: dict[str, datetime] = {}
@@ -151,7 +155,7 @@ class RemotePart:
 
     @asynccontextmanager
     async def whole(self) -> AsyncIterator[Whole]:
-        """Put together on this machine's disk, hashed on the way. Invalid when the store lost a part."""
+        """Put together on this machine's disk, hashed on the way."""
         async with self._db.session() as session:
             query = select(UploadPart).where(UploadPart.upload_id == self._upload_id).order_by(UploadPart.start)
             parts = list(await session.scalars(query))
@@ -167,9 +171,10 @@ class RemotePart:
             async for piece in self._bucket.stream(part.object_key):
                 await in_thread(_write, file, found, piece)
         except FileNotFoundError as error:
-            raise Invalid(
+            log.error("the object store lost a part", upload=self._upload_id, key=part.object_key)
+            raise Lost(
                 f"the object store lost the bytes from {part.start} on; send the file again",
-                fields=[("sha256", "bytes are missing")],
+                headers={"Retry-After": "1"},
             ) from error
 
 

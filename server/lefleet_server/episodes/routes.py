@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel
 
 from lefleet_server import downloads
 from lefleet_server.analysis import FlagName, Quality
@@ -20,11 +20,13 @@ from lefleet_server.episodes.schemas import (
     Label,
     Missing,
     Outcome,
+    PolicyList,
+    PolicyOut,
     Receipt,
     Relabelled,
     Signals,
 )
-from lefleet_server.fields import Line, Sha256
+from lefleet_server.fields import Line, Sha256, Text
 
 router = APIRouter()
 
@@ -36,16 +38,15 @@ class Which(BaseModel):
 
     robot: Line | None = None
     policy: Line | None = None
+    release: Line | None = None
+    task: Text | None = None
     outcome: Outcome | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     interrupted: bool | None = None
     quarantined: bool | None = None
     flag: FlagName | None = None
-    quality: Annotated[
-        Quality | None,
-        Field(description="`clean`: checked, and nothing found; `flagged`: for whatever; `pending`: not checked yet."),
-    ] = None
+    quality: Quality | None = None
     labelled: bool | None = None
     in_set: Line | None = None
 
@@ -85,13 +86,23 @@ async def list_episodes(
 async def patch_labels(body: EpisodeLabels, user: Operator, services: ServicesDep) -> Relabelled:
     """Labels of up to 500 episodes at once, all or none. Each is kept in the audit log."""
     async with services.db.transaction() as session:
-        return Relabelled.of(await labels.label(session, user, {each.id: each.change() for each in body.labels}))
+        return Relabelled.of(await labels.label(session, user, body.changes(), body.only_if()))
+
+
+@router.get("/policies", tags=["people"])
+async def list_policies(user: CurrentUser, services: ServicesDep) -> PolicyList:
+    """The policies of which there are episodes, by name."""
+    async with services.db.reading() as session:
+        return PolicyList(items=[PolicyOut(name=name) for name in await service.list_policies(session)])
 
 
 @router.get("/episodes/{episode_id}", tags=["people"])
 async def get_episode(episode_id: str, user: CurrentUser, services: ServicesDep) -> EpisodeDetail:
     async with services.db.session() as session:
-        return EpisodeDetail.model_validate(await service.get_episode(session, episode_id))
+        found = EpisodeDetail.model_validate(await service.get_episode(session, episode_id, with_meta=True))
+        if judgement := await labels.last(session, episode_id):
+            found.labelled_by, found.labelled_at = judgement.by, judgement.at
+    return found
 
 
 @router.get("/episodes/{episode_id}/analysis", tags=["people"])

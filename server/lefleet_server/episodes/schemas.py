@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lefleet_server.deletion.models import DeletedEpisode
-from lefleet_server.episodes.labels import MAX_EPISODES, Change, Labelled
+from lefleet_server.episodes.labels import MAX_EPISODES, Change, Judged, Labelled
 from lefleet_server.episodes.models import Episode
 from lefleet_server.fields import EpisodeId, Sha256, Text
 
@@ -89,6 +89,9 @@ class EpisodeOut(BaseModel):
 class EpisodeDetail(EpisodeOut):
     """One episode with everything that made it."""
 
+    labelled_by: str | None = Field(None, description="Who changed its label last; null: nobody ever did.")
+    labelled_at: datetime | None = None
+
     meta: dict[str, Any] = Field(description="The file's other attributes (docs/episode-format.md).")
     image_index: dict[str, Any] = Field(
         description="Per camera: file offset of the first picture, stride, and offset of the lengths (uint32)."
@@ -124,6 +127,14 @@ class EpisodePage(BaseModel):
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
 
 
+class PolicyOut(BaseModel):
+    name: str = Field(description="Its Hub repo, `org/name`.")
+
+
+class PolicyList(BaseModel):
+    items: list[PolicyOut]
+
+
 class Label(BaseModel):
     """A person's judgement; null takes it back."""
 
@@ -141,15 +152,18 @@ class EpisodeLabel(BaseModel):
     id: EpisodeId
     outcome: Outcome | None = None
     note: Text | None = None
+    was: Label | None = Field(
+        None, description="Only if its label is this one; an episode that has another, or was deleted, is left alone."
+    )
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.model_fields_set == {"id"}:
+        if not self.model_fields_set & {"outcome", "note"}:
             raise ValueError("name outcome, note or both")
         return self
 
     def change(self) -> Change:
-        return cast(Change, self.model_dump(exclude={"id"}, exclude_unset=True))
+        return cast(Change, self.model_dump(include={"outcome", "note"}, exclude_unset=True))
 
 
 class EpisodeLabels(BaseModel):
@@ -167,15 +181,26 @@ class EpisodeLabels(BaseModel):
             raise ValueError(f"episode {twice} is there twice")
         return labels
 
+    def changes(self) -> dict[str, Change]:
+        return {label.id: label.change() for label in self.labels}
+
+    def only_if(self) -> dict[str, Judged]:
+        return {label.id: Judged(label.was.outcome, label.was.note) for label in self.labels if label.was is not None}
+
 
 class Relabelled(BaseModel):
-    """The labels before, of those that changed: sent back as `labels`, they undo the change."""
+    """The labels before, of those that changed: sent back, they undo the change where nobody made another since."""
 
     labels: list[EpisodeLabel]
 
     @classmethod
     def of(cls, done: Labelled) -> Self:
-        return cls(labels=[EpisodeLabel(id=id_, **asdict(was)) for id_, was in done.before.items()])
+        return cls(
+            labels=[
+                EpisodeLabel.model_validate({"id": id_, **asdict(before), "was": asdict(done.after[id_])})
+                for id_, before in done.before.items()
+            ]
+        )
 
 
 type Column = list[float | None]

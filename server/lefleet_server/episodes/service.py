@@ -6,18 +6,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal, not_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Subquery,
+    and_,
+    exists,
+    func,
+    literal,
+    not_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased, undefer
 
 from lefleet_server.accounts.models import User
 from lefleet_server.analysis import FlagName, Quality
-from lefleet_server.analysis.models import EpisodeAnalysis, EpisodeFlag
+from lefleet_server.analysis.models import EpisodeAnalysis, EpisodeFlag, PendingEpisode
 from lefleet_server.deletion import tombstones
 from lefleet_server.deletion.models import DeletedEpisode
 from lefleet_server.episodes import labels, validation
-from lefleet_server.episodes.models import Episode
+from lefleet_server.episodes.models import TASK_BEGINNING_CHARS, Episode, task_beginning
 from lefleet_server.problems import Invalid, NotFound
 from lefleet_server.services import Services
 from lefleet_server.sets.models import EpisodeSet, EpisodeSetMember
@@ -33,6 +46,10 @@ class EpisodeFilter:
 
     robot: str | None = None
     policy: str | None = None
+    release: str | None = None
+    """A commit of `policy`, whole; Invalid without the policy."""
+    task: str | None = None
+    """Its whole text."""
     outcome: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -45,8 +62,15 @@ class EpisodeFilter:
     in_set: str | None = None
     """Name of an EpisodeSet."""
 
+    def __post_init__(self) -> None:
+        if self.release is not None and self.policy is None:
+            message = "is a commit of a policy: name the policy, too"
+            raise Invalid(f"release: {self.release!r} {message}", fields=[("release", message)])
+
 
 type _Column[T] = InstrumentedAttribute[T]
+type _Key = ColumnElement[str] | InstrumentedAttribute[str]
+type _Value = ColumnElement[str] | str
 type Place = tuple[datetime, str]
 """An episode's in the list: when it began, and its id."""
 
@@ -74,6 +98,7 @@ class Stretch:
 
 
 EVERYTHING = Stretch()
+_Other = aliased(Episode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +122,28 @@ def matching(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> Select[Epis
     return select(Episode).where(*conditions(which, stretch))
 
 
-def conditions(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> list[ColumnElement[bool]]:
-    """Each is answered by an index of its own, alone and by pairs (tests/server/test_episode_plans.py)."""
+def conditions(
+    which: EpisodeFilter, stretch: Stretch = EVERYTHING, *, counted: bool = True
+) -> list[ColumnElement[bool]]:
+    """Each is answered by an index of its own, alone and by pairs (tests/server/test_episode_plans.py).
+
+    A release or a task may have ended long ago, and everything since would be walked through by the index of what else
+    is asked for; so the way begins at its newest episode. Not `counted`: without that, for an estimate.
+    """
     stretch = stretch.of(which)
     found = stretch.conditions(Episode.started_at, Episode.id)
     if which.robot is not None:
         found.append(Episode.robot_id == which.robot)
     if which.policy is not None:
         found.append(Episode.policy_repo == which.policy)
+    if which.release is not None:
+        found.append(Episode.policy_commit == which.release)
+        newest_at = newest_of_release("started_at", which.policy, which.release)
+        found += [Episode.started_at <= newest_at] if counted else []
+    if which.task is not None:
+        found += _of_task(which.task)
+        newest_at = newest_of_task("started_at", which.task[:TASK_BEGINNING_CHARS])
+        found += [Episode.started_at <= newest_at] if counted else []
     if which.outcome is not None:
         found.append(Episode.result == which.outcome)
     if which.interrupted is not None:
@@ -122,6 +161,30 @@ def conditions(which: EpisodeFilter, stretch: Stretch = EVERYTHING) -> list[Colu
     return found
 
 
+def newest_of_release(column: str, policy: str | None, commit: _Value) -> ScalarSelect[Any]:
+    """A column of a release's newest episode; of another release's, or NULL, where there is none."""
+    commits = _Other.policy_commit
+    return _newest(column, commits, _Other.policy_repo == policy, commits <= commit)
+
+
+def newest_of_task(column: str, beginning: _Value) -> ScalarSelect[Any]:
+    """The same of a task, by its beginning."""
+    beginnings = task_beginning(_Other)
+    return _newest(column, beginnings, beginnings <= beginning)
+
+
+def _newest(column: str, key: _Key, *where: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """In the order of one index alone: where the key is equal, PostgreSQL may walk from the newest of all episodes."""
+    order = key.desc(), _Other.started_at.desc(), _Other.id.desc()
+    return select(getattr(_Other, column)).where(*where).order_by(*order).limit(1).scalar_subquery()
+
+
+def _of_task(task: str) -> list[ColumnElement[bool]]:
+    found = [task_beginning() == task[:TASK_BEGINNING_CHARS]]
+    # A shorter one is its own beginning; told twice, PostgreSQL would expect far too few.
+    return found if len(task) < TASK_BEGINNING_CHARS else [*found, Episode.task == task]
+
+
 def _in_set(name: str, stretch: Stretch) -> ColumnElement[bool]:
     set_id = select(EpisodeSet.id).where(EpisodeSet.name == name).scalar_subquery()
     of = EpisodeSetMember
@@ -133,10 +196,16 @@ def _in_set(name: str, stretch: Stretch) -> ColumnElement[bool]:
 def _of_quality(quality: Quality, stretch: Stretch) -> ColumnElement[bool]:
     if quality == Quality.FLAGGED:
         return _flagged(EpisodeFlag.ANY, stretch)
-    analysed = exists().where(EpisodeAnalysis.episode_id == Episode.id)
     if quality == Quality.PENDING:
-        return ~analysed
-    return analysed & ~Episode.quarantined & ~_flagged(EpisodeFlag.ANY)
+        return _pending(stretch)
+    return ~_pending() & ~Episode.quarantined & ~_flagged(EpisodeFlag.ANY)
+
+
+def _pending(stretch: Stretch = EVERYTHING) -> ColumnElement[bool]:
+    of = PendingEpisode
+    # Both columns, as of the flags.
+    same = of.episode_id == Episode.id, of.started_at == Episode.started_at
+    return exists().where(*same, *stretch.conditions(of.started_at, of.episode_id))
 
 
 def _flagged(flag: str, stretch: Stretch = EVERYTHING) -> ColumnElement[bool]:
@@ -151,9 +220,28 @@ def _bare(column: InstrumentedAttribute[bool], wanted: bool) -> ColumnElement[bo
     return and_(column) if wanted else not_(column)
 
 
-async def get_episode(session: AsyncSession, episode_id: str) -> Episode:
-    """Raises Gone for a deleted one, NotFound for one that never was."""
-    found = await session.get(Episode, episode_id)
+async def list_policies(session: AsyncSession) -> list[str]:
+    """Those of which there are episodes, by name."""
+    return [name for name in await session.scalars(policies_query()) if name]
+
+
+def policies_query() -> Select[Any]:
+    return select(hops(Episode.policy_repo))
+
+
+def hops(
+    of: ColumnElement[str] | InstrumentedAttribute[str], *where: ColumnElement[bool], most: int | None = None
+) -> Subquery:
+    """Its first values (`value`), from one to the next along an index: DISTINCT would read every episode."""
+    found = select(func.min(of).label("value")).where(*where).cte("hops", recursive=True)
+    following = select(func.min(of)).where(*where, of > found.c.value).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.value.is_not(None)))
+    return select(found.c.value).where(found.c.value.is_not(None)).limit(most).subquery()
+
+
+async def get_episode(session: AsyncSession, episode_id: str, *, with_meta: bool = False) -> Episode:
+    """Raises Gone for a deleted one, NotFound for one that never was. Its `meta` can be read only `with_meta`."""
+    found = await session.get(Episode, episode_id, options=[undefer(Episode.meta)] if with_meta else [])
     if found is None:
         deleted = await session.get(DeletedEpisode, episode_id)
         raise tombstones.gone(deleted) if deleted else NotFound(f"no episode {episode_id!r}")

@@ -6,7 +6,7 @@ complete upload finishes it, as the last PATCH would have; both answer 422 when 
 
 import base64
 import binascii
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -76,7 +76,7 @@ async def create(request: Request, robot: CurrentRobot, services: ServicesDep) -
     return _answer(201, {"Location": f"{request.url.path}/{upload.id}", "Upload-Offset": str(offset)})
 
 
-@router.head("/{upload_id}", dependencies=[Tus])
+@router.head("/{upload_id}", dependencies=[Tus], response_class=Response)
 async def offset(upload_id: str, robot: CurrentRobot, services: ServicesDep) -> Response:
     """How many bytes have arrived. 404: begin again."""
     upload = await ingest.find(services, robot.id, upload_id)
@@ -98,13 +98,17 @@ async def append(upload_id: str, request: Request, robot: CurrentRobot, services
     if request.headers.get("content-type") != CHUNK_TYPE:
         raise WrongMediaType(f"send the bytes as {CHUNK_TYPE}", fields=[("Content-Type", f"must be {CHUNK_TYPE}")])
     at = _number(request, "Upload-Offset")
-    upload = await ingest.find(services, robot.id, upload_id)
-    async with services.incoming.locked(upload.id) as part:
-        await _require_offset(part, at)
-        await services.incoming.require_space(upload.length - at)
-        size = await _receive(request, part, upload, services.settings.request_idle_s)
-        if size == upload.length:
-            await ingest.finish(services, upload, part)
+    body_bytes = _body_bytes(request, services.settings.max_upload_bytes)
+    with ExitStack() as receiving:
+        receiving.enter_context(services.reception.room(services.incoming.memory_bytes(body_bytes)))
+        upload = await ingest.find(services, robot.id, upload_id)
+        async with services.incoming.locked(upload.id) as part:
+            await _require_offset(part, at)
+            await services.incoming.require_space(upload.length - at)
+            size = await _receive(request, part, upload, services.settings.request_idle_s)
+            receiving.close()
+            if size == upload.length:
+                await ingest.finish(services, upload, part)
     return _answer(204, {"Upload-Offset": str(size)})
 
 
@@ -113,7 +117,7 @@ async def terminate(upload_id: str, robot: CurrentRobot, services: ServicesDep) 
     """Forgets the upload and its bytes."""
     upload = await ingest.find(services, robot.id, upload_id)
     async with services.incoming.locked(upload.id):
-        await ingest.discard(services, upload)
+        await ingest.discard(services, upload, f"robot:{robot.id}")
     return _answer(204, {})
 
 
@@ -180,6 +184,11 @@ def _number(request: Request, name: str, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) >= least):
         raise Invalid(f"{name}: {text!r} is not a number of at least {least}", fields=[(name, "must be a number")])
     return int(text)
+
+
+def _body_bytes(request: Request, otherwise: int) -> int:
+    """As announced; `otherwise` for a body that comes in chunks."""
+    return _number(request, "Content-Length") if "content-length" in request.headers else otherwise
 
 
 def _metadata(header: str) -> Metadata:

@@ -1,4 +1,4 @@
-"""What the store holds and for whom: counted from the rows, with what is on its way in and what is wrong."""
+"""What the store holds and for whom, with what is on its way in and what is wrong."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.audit.models import AuditEntry
 from lefleet_server.config import Settings
-from lefleet_server.episodes.models import Episode, Upload
+from lefleet_server.episodes.models import Episode, RobotStored, Upload
 from lefleet_server.services import Services
 from lefleet_server.threads import in_thread
 
 CHECKED = "store.checked"
 STORE = "store"
 _MOST_UPLOADS = 100
-_COUNTING_MAX = "20s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,7 @@ class RobotUsage:
     lost: int
     """Episodes whose file fsck did not find."""
     newest_at: datetime
+    """When the last one arrived, also if it was deleted since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,9 @@ class Usage:
 
 
 async def usage(services: Services) -> Usage:
-    """Counts anew, in one pass over the episodes; a database error when that takes more than 20 seconds."""
     async with services.db.reading() as session:
-        await session.execute(text(f"SET LOCAL statement_timeout = '{_COUNTING_MAX}'"))
-        bad = select(func.count()).where(EpisodeAnalysis.state == "quarantined")
-        robots = await _robots(session)
-        quarantined = await session.scalar(bad) or 0
+        robots = await of_robots(session)
+        quarantined = await session.scalar(quarantined_query()) or 0
         open_ = await session.scalar(select(func.count()).select_from(Upload)) or 0
         rows = (await session.scalars(select(Upload).order_by(Upload.created_at).limit(_MOST_UPLOADS))).all()
         last = await _last_check(session)
@@ -108,17 +104,15 @@ async def usage(services: Services) -> Usage:
     return Usage(await _place(services), robots, uploads, open_, quarantined, last)
 
 
-async def _robots(session: AsyncSession) -> list[RobotUsage]:
-    whole = func.coalesce(func.sum(Episode.bytes).filter(Episode.blob_missing_at.is_(None)), 0)
-    query = select(
-        Episode.robot_id,
-        func.count(),
-        whole,
-        func.count(Episode.blob_missing_at),
-        func.max(Episode.received_at),
-    ).group_by(Episode.robot_id)
-    found = [RobotUsage(robot, n, int(size), lost, at) for robot, n, size, lost, at in await session.execute(query)]
-    return sorted(found, key=lambda robot: (-robot.bytes, robot.robot_id))
+async def of_robots(session: AsyncSession) -> list[RobotUsage]:
+    """Largest first; none that has nothing stored."""
+    kept = select(RobotStored).where(RobotStored.episodes > 0)
+    rows = await session.scalars(kept.order_by(RobotStored.bytes.desc(), RobotStored.robot_id))
+    return [RobotUsage(row.robot_id, row.episodes, row.bytes, row.lost, row.newest_at) for row in rows]
+
+
+def quarantined_query() -> Select[int]:
+    return select(func.count()).where(Episode.quarantined)
 
 
 async def _last_check(session: AsyncSession) -> Check | None:

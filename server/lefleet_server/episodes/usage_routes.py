@@ -29,7 +29,7 @@ class RobotUsageOut(_Out):
     episodes: int
     bytes: int
     lost: int = Field(description="Episodes whose file is not in the store.")
-    newest_at: datetime
+    newest_at: datetime = Field(description="When the last one arrived, also if it was deleted since.")
 
 
 class OpenUploadOut(_Out):

@@ -1,9 +1,11 @@
 """Has exports made in a confined process, a few at a time, each on a disk's scratch space while it is sent."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lefleet_server.episodes import bounded
@@ -12,11 +14,19 @@ from lefleet_server.exports import Format
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.storage import BlobStore
 from lefleet_server.storage.scratch import Scratch
+from lefleet_server.threads import in_thread
 
 _PROCESS = "lefleet_server.exports.process"
 _AGAIN_S = 5
 _ROOM_S = 10.0
 """Waited for while others' exports and previews take the room; they may be sent over a slow line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    path: Path
+    bytes: int
+    sha256: str
 
 
 class Exporter:
@@ -27,7 +37,7 @@ class Exporter:
         self._busy = 0
 
     @asynccontextmanager
-    async def made(self, episode: Episode, kind: Format) -> AsyncIterator[Path]:
+    async def made(self, episode: Episode, kind: Format) -> AsyncIterator[Made]:
         """The export, until the block ends. Raises FileNotFoundError, Invalid, NoSpace, or Unavailable: try again."""
         async with AsyncExitStack() as stack:
             self._take_turn()
@@ -36,9 +46,10 @@ class Exporter:
                 path = await self._room(stack, episode.bytes)
                 async with self._blobs.local(episode.sha256) as source:
                     await self._make(kind, episode, source, path)
+                made = Made(path, path.stat().st_size, await in_thread(_sha256, path))
             finally:
                 self._busy -= 1
-            yield path
+            yield made
 
     def _take_turn(self) -> None:
         if self._busy >= self._at_once:
@@ -70,6 +81,11 @@ class Exporter:
             raise Invalid(
                 f"no {kind} can be made of the episode's file: {said['error']}"[:2000], kind="invalid-episode"
             )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _later(why: str) -> Unavailable:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lefleet_server.episodes.attributes import FileError
-from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full
+from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full, why_not
 from lefleet_server.exports import Format, most_bytes
 from lefleet_server.exports.recorded import Recorded
 
@@ -38,7 +38,7 @@ def _main(kind: str, path: Path, output: Path) -> int:
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         if os.strerror(errno.ENOSPC) in str(error):  # Rerun's errors have words and no number
             return DISK_FULL
-        found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
+        found = {"error": why_not(error, "made")}
     json.dump(found, sys.stdout)
     return 0
 

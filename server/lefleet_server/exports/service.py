@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,6 +9,7 @@ from lefleet_server.analysis.models import EpisodeAnalysis
 from lefleet_server.episodes.models import Episode
 from lefleet_server.episodes.service import get_episode, its_file
 from lefleet_server.exports import Format
+from lefleet_server.exports.exporter import Made
 from lefleet_server.problems import Conflict
 from lefleet_server.services import Services
 
@@ -25,8 +25,8 @@ async def exportable(session: AsyncSession, episode_id: str) -> Episode:
 
 
 @asynccontextmanager
-async def made(services: Services, episode: Episode, kind: Format) -> AsyncIterator[Path]:
+async def made(services: Services, episode: Episode, kind: Format) -> AsyncIterator[Made]:
     """The file, until the block ends; raises as `Exporter.made` does, and NotFound when the episode's file is lost."""
     with its_file(episode):
-        async with services.exports.made(episode, kind) as path:
-            yield path
+        async with services.exports.made(episode, kind) as found:
+            yield found

@@ -1,4 +1,4 @@
-"""The queue's steps, each one statement: enqueue, claim, sign of life, and the four ways an attempt ends.
+"""The queue's steps, each one statement: enqueue, claim, sign of life, and the five ways an attempt ends.
 
 An attempt belongs to whoever holds its claim. Every step after the claim names it and says whether it was still held;
 a result is stored in the same transaction as `complete`, so it counts once or not at all.
@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,8 @@ CHANNEL = "lefleet_jobs"
 LATER = 10
 """Priority of work done over: behind what just arrived (0)."""
 _LONGEST_WAIT_S = 3600.0
+PUT_OFF_S = 10.0
+"""Until a job is tried again that the server's own trouble ended; in an outage the workers' pauses are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,14 @@ async def hand_back(session: AsyncSession, job: Claimed) -> None:
     await session.execute(select(func.pg_notify(CHANNEL, job.queue)))
 
 
+async def put_off(session: AsyncSession, job: Claimed, reason: str) -> str | None:
+    """An attempt that the server's own trouble ended: it does not count. `queued`; None when the claim was not held."""
+    values = {"state": "queued", "attempts": Job.attempts - 1, "reason": reason[:2000], "claim": None}
+    later = func.now() + timedelta(seconds=PUT_OFF_S)
+    query = update(Job).where(*_held(job)).values(**values, heartbeat_at=None, run_after=later).returning(Job.state)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
 async def take_over(session: AsyncSession, timeout_s: float, most_attempts: int) -> Sequence[tuple[int, str]]:
     """Ends the attempts of workers that give no sign of life: (job, `queued` or `dead`) for each."""
     query = text("""
@@ -157,8 +167,9 @@ async def retry_dead(session: AsyncSession, ids: Sequence[int] | None) -> int:
 
 
 def _is_due() -> ColumnElement[bool]:
-    """Also where it waits longer than `wait_s` of its attempts: the clock that said until when was ahead."""
-    longest_s = func.least(func.power(2.0, Job.attempts), _LONGEST_WAIT_S)
+    """Also where it waits longer than there is a reason for: the clock that said until when was ahead."""
+    put_off_s = case((Job.reason.is_not(None), PUT_OFF_S), else_=0.0)
+    longest_s = func.greatest(func.least(func.power(2.0, Job.attempts), _LONGEST_WAIT_S), put_off_s)
     clock_was_ahead = Job.run_after > func.now() + func.make_interval(0, 0, 0, 0, 0, 0, longest_s)
     return or_(Job.run_after <= func.now(), clock_was_ahead)
 

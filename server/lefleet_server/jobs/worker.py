@@ -17,8 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from lefleet_server.config import Settings
 from lefleet_server.db import FAILURES, Database, connection_arguments
 from lefleet_server.jobs import queue
+from lefleet_server.jobs.pauses import Pauses
 from lefleet_server.jobs.queue import Claimed
 from lefleet_server.metrics import Metrics
+from lefleet_server.problems import NoSpace, Unavailable
+from lefleet_server.storage import OtherBytesError
 
 log = structlog.get_logger()
 
@@ -28,13 +31,16 @@ type Handler = Callable[[Claimed], Awaitable[Store]]
 
 
 class StaleResultError(Exception):
-    """Raised by a Store: what it would tell of is there no more, or the store does not say. The job is done again."""
+    """Raised by a Store: what it would tell of is there no more. The job is done again."""
 
 
 _LOOK_S = 5.0
 """Between looks at the queue when nothing is heard: a notification is lost with its connection."""
 _OWN_FAULTS = (DataError, IntegrityError, ProgrammingError, StaleResultError)
 """Asking again would fail again: the result is wrong, not the database away."""
+_OF_THE_JOB = (*_OWN_FAULTS, FileNotFoundError, OtherBytesError)
+_OF_THE_SERVER = (Unavailable, NoSpace, *FAILURES)
+"""Store or database away, no space: says nothing about the job, and ends without it."""
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Worker:
     metrics: Metrics
     concurrency: int
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    pauses: Pauses = field(default_factory=Pauses)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _attempts: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
@@ -78,7 +85,7 @@ class Worker:
             try:
                 async with self.db.transaction() as session:
                     # Only what this release knows: while a fleet is updated, others have newer queues.
-                    job = await queue.claim(session, claim, self.name, self.handlers.keys())
+                    job = await queue.claim(session, claim, self.name, self.pauses.open(self.handlers))
             except FAILURES as error:
                 await self._database_away("claim", error)
                 continue
@@ -108,13 +115,15 @@ class Worker:
     async def _handle(self, job: Claimed) -> None:
         try:
             store = await self.handlers[job.queue](job)
+            result = await self._settle("complete", lambda: self._complete(job, store))
+        except _OF_THE_JOB as error:
+            result = await self._fail(job, error)
+        except _OF_THE_SERVER as error:
+            result = await self._put_off(job, error)
         except Exception as error:  # noqa: BLE001 - top of a job: whatever it raises is its reason
             result = await self._fail(job, error)
-        else:
-            try:
-                result = await self._settle("complete", lambda: self._complete(job, store))
-            except _OWN_FAULTS as error:
-                result = await self._fail(job, error)
+        if result == "done" and self.pauses.end(job.queue):
+            log.info("jobs of the queue succeed again", queue=job.queue)
         log.info("job ended", queue=job.queue, episode=job.episode_id, attempt=job.attempts, result=result)
         self.metrics.jobs_ended.labels(job.queue, result).inc()
 
@@ -136,6 +145,18 @@ class Worker:
 
         found = await self._settle("fail", work)
         return {"queued": "failed"}.get(found, found)
+
+    async def _put_off(self, job: Claimed, error: Exception) -> str:
+        """It does not count, and the queue rests: an outage would otherwise go through all of it again and again."""
+        reason = f"{type(error).__name__}: {error}"
+        if self.pauses.begin(job.queue):
+            log.warning("the server's own trouble; jobs of the queue wait", queue=job.queue, reason=reason[:500])
+
+        async def work() -> str:
+            async with self.db.transaction() as session:
+                return "put_off" if await queue.put_off(session, job, reason) else "lost"
+
+        return await self._settle("put off", work)
 
     async def _settle(self, step: str, work: Callable[[], Awaitable[str]]) -> str:
         """Does one of the last steps as soon as the database is there; another worker may have the job by then."""

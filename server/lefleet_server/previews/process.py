@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lefleet_server.episodes import reader
 from lefleet_server.episodes.attributes import FileError
-from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full
+from lefleet_server.episodes.limits import DISK_FULL, confine, is_disk_full, told
 from lefleet_server.previews import KINDS, MOST_BYTES, encoder
 
 
@@ -23,7 +23,7 @@ def _main(path: Path, camera: str, outputs: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - top of a process that reads untrusted files: libraries raise anything
         if is_disk_full(error):
             return DISK_FULL
-        found = {"error": f"cannot be made: {type(error).__name__}: {error}"[:500]}
+        found = told(error, "made")
     json.dump(found, sys.stdout)
     return 0
 

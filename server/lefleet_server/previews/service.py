@@ -5,7 +5,6 @@ nothing behind for longer than an hour.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,7 +22,7 @@ from lefleet_server.db import Database, utc_now
 from lefleet_server.deletion import files
 from lefleet_server.episodes import bounded
 from lefleet_server.episodes.models import Episode
-from lefleet_server.jobs import queue
+from lefleet_server.jobs.backlog import Work
 from lefleet_server.jobs.queue import Claimed
 from lefleet_server.jobs.worker import StaleResultError, Store
 from lefleet_server.previews import KINDS, MOST_BYTES, QUEUE, VERSION
@@ -65,7 +64,10 @@ class Made:
 
 
 class Previewer:
-    """The handler of the queue `previews`. Pictures of which none can be made are a result (a reason), no failure."""
+    """The handler of the queue `previews`. Pictures of which none can be made are a result (a reason), no failure.
+
+    Called it raises LateError or EndedEarlyError for what says nothing about the file, and is tried again.
+    """
 
     def __init__(self, db: Database, blobs: BlobStore, scratch: Scratch, timeout_s: float) -> None:
         self._db, self._blobs, self._scratch, self._timeout_s = db, blobs, scratch, timeout_s
@@ -87,10 +89,7 @@ class Previewer:
     async def _make(self, path: Path, camera: str) -> list[Made]:
         async with AsyncExitStack() as stack:
             places = [await stack.enter_async_context(self._scratch.file(_EXPECTED_BYTES)) for _ in KINDS]
-            try:
-                said = json.loads(await bounded.ask(_PROCESS, path, camera, *places, timeout_s=self._timeout_s))
-            except bounded.FileFaultError as error:
-                said = {"error": f"file: {error}"}
+            said = await bounded.judge(_PROCESS, path, camera, *places, timeout_s=self._timeout_s)
             if "error" in said:
                 # What a file made a library say may hold what PostgreSQL does not store.
                 reason = str(said["error"]).replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
@@ -130,17 +129,15 @@ class Previewer:
             try:
                 if await self._blobs.size(sha256) is None:
                     raise StaleResultError(f"the file {sha256} went before it was told of")
-            except (Unavailable, OSError) as error:
-                raise StaleResultError(f"the store does not say whether it has {sha256}: {error}"[:300]) from error
+            except OSError as error:
+                raise Unavailable(f"the store does not say whether it has {sha256}: {error}"[:300]) from error
 
 
-async def enqueue_older(session: AsyncSession, version: int = VERSION) -> int:
-    """Jobs for all analysed episodes without previews of `version` or newer; returns how many are new."""
-    has = select(EpisodePreview.episode_id).where(EpisodePreview.version >= version)
-    analysed = select(EpisodeAnalysis.episode_id).where(EpisodeAnalysis.state == "analysed")
-    missing = (await session.scalars(analysed.where(EpisodeAnalysis.episode_id.not_in(has)))).all()
-    pieces = (missing[at : at + 1000] for at in range(0, len(missing), 1000))
-    return sum([await queue.enqueue(session, QUEUE, piece, version, queue.LATER) for piece in pieces])
+def older(version: int = VERSION) -> Work:
+    """The previews of analysed episodes that have none of `version` or newer."""
+    analysed = exists().where(EpisodeAnalysis.episode_id == Episode.id, EpisodeAnalysis.state == "analysed")
+    has = exists().where(EpisodePreview.episode_id == Episode.id, EpisodePreview.version >= version)
+    return Work(QUEUE, version, analysed & ~has)
 
 
 async def of_episodes(session: AsyncSession, ids: Sequence[str]) -> dict[str, list[EpisodePreview]]:

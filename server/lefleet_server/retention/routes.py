@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from lefleet_server.auth import Admin, ServicesDep
+from lefleet_server.db import utc_now
 from lefleet_server.fields import Word
-from lefleet_server.retention import service
-from lefleet_server.retention.schemas import ReportOut, RuleIn, RuleList, RuleOut
+from lefleet_server.retention import nightly, service
+from lefleet_server.retention.schemas import NightsOut, ReportOut, RuleIn, RuleList, RuleOut, RunOut
 
 router = APIRouter(prefix="/retention", tags=["retention"])
 
@@ -32,6 +33,20 @@ async def put_rule(name: Name, body: RuleIn, user: Admin, services: ServicesDep)
 async def remove_rule(name: Name, user: Admin, services: ServicesDep) -> None:
     async with services.db.transaction() as session:
         await service.remove_rule(session, name, f"user:{user.username}")
+
+
+@router.get("/nights")
+async def get_nights(user: Admin, services: ServicesDep) -> NightsOut:
+    """When the rules delete by themselves, and what the last such run did."""
+    async with services.db.session() as session:
+        run = await nightly.last(session)
+        rules = await service.list_rules(session)
+    hour = services.settings.retention_hour_utc
+    return NightsOut(
+        next_at=None if hour is None else nightly.next_at(hour, utc_now(), run.day if run else None),
+        enabled=sum(rule.enabled for rule in rules),
+        last=RunOut.model_validate(run) if run else None,
+    )
 
 
 @router.get("/plan")

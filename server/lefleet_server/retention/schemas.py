@@ -1,7 +1,7 @@
 """What goes over HTTP, and out of the command line, about retention."""
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -63,6 +63,28 @@ class RuleOut(BaseModel):
 
 class RuleList(BaseModel):
     items: list[RuleOut]
+
+
+class RunOut(BaseModel):
+    """One night's run."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    day: date
+    ended_at: datetime | None = Field(description="Null: a worker is at it, or died.")
+    episodes: int = Field(description="Deleted, so far.")
+    bytes: int
+    refused: str = Field(description="Why it deleted nothing though it would have; empty where it did its work.")
+
+
+class NightsOut(BaseModel):
+    """When the rules delete by themselves."""
+
+    next_at: datetime | None = Field(
+        description="Passed already: as soon as a worker is there. Null: never, `retention_hour_utc` is not set."
+    )
+    enabled: int = Field(description="How many rules are enabled; with none nothing goes.")
+    last: RunOut | None
 
 
 class CountOut(BaseModel):

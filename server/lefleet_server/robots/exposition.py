@@ -3,12 +3,16 @@
 A scrape of a silent robot fails (503), so that `up == 0` means offline.
 """
 
+import sys
+from collections.abc import Set
+
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.problems import Invalid, Unavailable
 from lefleet_server.robots.models import Robot, RobotStatus
+from lefleet_server.robots.schemas import MAX_METRICS_LINE_CHARS
 from lefleet_server.robots.service import get_robot
 from lefleet_server.threads import in_thread
 
@@ -17,9 +21,13 @@ ROBOT_METRICS_PATH = "/api/v1/metrics/robot"
 
 def check(metrics: str) -> None:
     """Raises Invalid unless this is Prometheus' text format: one bad line would hide the robot's whole snapshot."""
+    for number, line in enumerate(metrics.split("\n"), 1):
+        if len(line) > MAX_METRICS_LINE_CHARS:
+            told = f"line {number} has {len(line)} characters; shorten it to {MAX_METRICS_LINE_CHARS}"
+            raise Invalid(f"metrics: {told}", fields=[("metrics", told)])
     try:
         names = {family.name for family in text_string_to_metric_families(metrics)}
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         raise Invalid("metrics: not in Prometheus' text format", fields=[("metrics", str(error)[:200])]) from error
     foreign = sorted(name for name in names if not name.startswith(("lefleet_", "python_", "process_")))
     if foreign:
@@ -33,11 +41,12 @@ class Checked:
     known, but for the numbers at their ends, is one that the parser takes.
     """
 
-    def __init__(self, most_lines: int = 20_000) -> None:
+    def __init__(self, most_lines: int = 20_000, most_bytes: int = 8 << 20) -> None:
+        """`most_bytes`: of memory, for the lines alone."""
         self._most_lines = most_lines
-        self._comments: set[str] = {""}
-        self._samples: set[str] = set()
-        """Names and labels."""
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._forget()
 
     async def check(self, metrics: str) -> None:
         """Raises Invalid as the function does."""
@@ -45,11 +54,30 @@ class Checked:
             return
         await in_thread(check, metrics)
         lines = metrics.split("\n")
-        if len(self._comments) + len(self._samples) + len(lines) > self._most_lines:
-            self._comments, self._samples = {""}, set()
-        if len(lines) < self._most_lines:
-            self._comments |= {line for line in lines if line.startswith("#")}
-            self._samples |= {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
+        comments = {line for line in lines if line.startswith("#")}
+        samples = {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
+        if not self._remember(comments, samples):
+            self._forget()
+            self._remember(comments, samples)
+
+    def _remember(self, comments: Set[str], samples: Set[str]) -> bool:
+        """False where there is no room for them."""
+        comments, samples = comments - self._comments, samples - self._samples
+        bytes_ = self._bytes + sum(map(sys.getsizeof, [*comments, *samples]))
+        if len(self._comments) + len(self._samples) + len(comments) + len(samples) > self._most_lines:
+            return False
+        if bytes_ > self._most_bytes:
+            return False
+        self._comments |= comments
+        self._samples |= samples
+        self._bytes = bytes_
+        return True
+
+    def _forget(self) -> None:
+        self._comments: set[str] = {""}
+        self._samples: set[str] = set()
+        """Names and labels."""
+        self._bytes = 0
 
     def knows(self, metrics: str) -> bool:
         """Whether every line was taken before, but for the number at its end."""

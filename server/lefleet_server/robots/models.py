@@ -88,7 +88,7 @@ class RobotVerdict(Base):
     number: Mapped[int] = mapped_column(BigInteger)
     """Grows with each word: a robot asks for what is newer than what it heard."""
     word: Mapped[str]
-    """One of robots.verdicts.Word."""
+    """One of robots.Word."""
     episode_id: Mapped[str]
     """The episode that it is about; void for any other."""
     said_by: Mapped[str]

@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import String, column, delete, func, select, true, values
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
+from lefleet_server.db import Database
 from lefleet_server.problems import Conflict, NotFound
 from lefleet_server.robots.models import Robot, RobotChange, RobotNotes
+
+KINDS = ("state", "policy", "calibration", "agent")
+"""Of changes (see robots.models.RobotChange)."""
+MOST_CHANGES = 10_000
+"""Kept of each kind of each robot, so that a state that goes to and fro takes away no calibration."""
+_AT_ONCE = 5000
 
 
 async def read(session: AsyncSession, robot_id: str) -> RobotNotes | None:
@@ -50,6 +57,25 @@ async def changes(session: AsyncSession, robot_id: str, limit: int, what: str | 
     if what is not None:
         query = query.where(RobotChange.what == what)
     return (await session.scalars(query)).all()
+
+
+async def prune_changes(db: Database, most: int = MOST_CHANGES, at_once: int = _AT_ONCE) -> int:
+    """Removes what is older than the newest `most` of each robot and kind, `at_once` a transaction; returns how many.
+
+    Several processes may do it at once.
+    """
+    kind = values(column("kind", String), name="kinds").data([(each,) for each in KINDS])
+    its = RobotChange.robot_id == Robot.id, RobotChange.what == kind.c.kind
+    old = select(RobotChange.id).where(*its).order_by(RobotChange.id.desc()).offset(most).limit(at_once).lateral()
+    some = select(old.c.id).select_from(Robot).join(kind, true()).join(old, true()).limit(at_once)
+    remove = delete(RobotChange).where(RobotChange.id.in_(some)).returning(RobotChange.id)
+    removed = 0
+    while True:
+        async with db.transaction() as session:
+            gone = len((await session.scalars(remove)).all())
+        removed += gone
+        if gone < at_once:
+            return removed
 
 
 async def _require(session: AsyncSession, robot_id: str) -> None:

@@ -1,12 +1,12 @@
-"""What people write about a robot, and the history of what it said."""
+"""What people write about a robot, the history of what it said, and what happened to it."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
 from lefleet_server.auth import CurrentUser, Operator, ServicesDep
-from lefleet_server.robots import notes
-from lefleet_server.robots.schemas import ChangeList, ChangeOut, NotesIn, NotesOut
+from lefleet_server.robots import events, notes
+from lefleet_server.robots.schemas import ChangeList, ChangeOut, EventList, EventOut, NotesIn, NotesOut
 
 router = APIRouter(tags=["people"])
 
@@ -41,3 +41,13 @@ async def list_changes(
     async with services.db.session() as session:
         found = await notes.changes(session, robot_id, limit, what)
         return ChangeList(items=[ChangeOut.model_validate(change) for change in found])
+
+
+@router.get("/robots/{robot_id}/events")
+async def list_events(
+    robot_id: str, user: CurrentUser, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> EventList:
+    """What people did to the robot, and what it said differently than before, newest first."""
+    async with services.db.session() as session:
+        found = await events.newest(session, robot_id, limit)
+    return EventList(items=[EventOut.model_validate(event) for event in found])

@@ -4,7 +4,7 @@ A robot remembers by number what it obeyed, and obeys what is newer, whatever it
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -36,11 +36,13 @@ Standing = Mapping[Kind, RobotOrder]
 """The newest word of each kind about one robot."""
 
 
-async def standing(session: AsyncSession, robot_id: str | None = None, to_obey: bool = False) -> Mapping[str, Standing]:
-    """By robot, those who have any. `to_obey`: without what is void by its age."""
+async def standing(
+    session: AsyncSession, robot_ids: Collection[str] | None = None, to_obey: bool = False
+) -> Mapping[str, Standing]:
+    """By robot, those who have any; of all robots unless some are named. `to_obey`: without what is void by its age."""
     query = select(RobotOrder).where(RobotOrder.kind.in_(Kind))
-    if robot_id is not None:
-        query = query.where(RobotOrder.robot_id == robot_id)
+    if robot_ids is not None:
+        query = query.where(RobotOrder.robot_id.in_(robot_ids))
     if to_obey:
         fresh = is_near(RobotOrder.said_at, REBOOT_VOID_AFTER)
         query = query.where(or_(RobotOrder.kind != Kind.REBOOT.value, fresh))

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.auth import Admin, CurrentRobot, CurrentUser, Operator, ServicesDep, bearer, no_robot
-from lefleet_server.fields import CameraName, RobotId, Site
+from lefleet_server.fields import CameraName, RobotId, Site, Word
 from lefleet_server.problems import Invalid, TooLarge, WrongMediaType
-from lefleet_server.robots import credentials, orders, reboots, service, stops, verdicts
+from lefleet_server.robots import credentials, orders, pictures, reboots, service, stops, verdicts
 from lefleet_server.robots.beats import Said
 from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.schemas import (
     Credential,
+    CredentialState,
     Enrolled,
     EnrolmentCode,
     EnrolRequest,
@@ -83,7 +84,7 @@ async def put_picture(
     if not (jpeg.startswith(b"\xff\xd8\xff") and jpeg.endswith(b"\xff\xd9")):
         raise Invalid("the body is not a whole JPEG", fields=[("body", "must begin FF D8 FF and end FF D9")])
     async with services.db.transaction() as session:
-        await service.store_picture(session, robot.id, name, jpeg)
+        await pictures.store(session, robot.id, name, jpeg)
     return Response(status_code=204)
 
 
@@ -137,6 +138,13 @@ async def create_enrolment_code(
     return EnrolmentCode(robot_id=robot_id, code=code, ttl_s=ttl_s)
 
 
+@router.get("/robots/{robot_id}/credential", tags=["people"])
+async def get_credential(robot_id: Annotated[RobotId, Path()], user: Admin, services: ServicesDep) -> CredentialState:
+    """How it stands with the robot's credential, which itself is told to nobody."""
+    async with services.db.session() as session:
+        return CredentialState.model_validate(await credentials.standing(session, robot_id))
+
+
 @router.delete("/robots/{robot_id}/credential", tags=["people"])
 async def revoke_credential(robot_id: Annotated[RobotId, Path()], user: Admin, services: ServicesDep) -> Revoked:
     """Takes the robot's credential away at once; its episodes stay, and a new enrolment code brings it back."""
@@ -146,17 +154,29 @@ async def revoke_credential(robot_id: Annotated[RobotId, Path()], user: Admin, s
 
 
 @router.get("/robots", tags=["people"])
-async def list_robots(user: CurrentUser, services: ServicesDep) -> RobotList:
-    """Every robot, by name."""
+async def list_robots(
+    user: CurrentUser,
+    services: ServicesDep,
+    state: Annotated[Word | None, Query(description="As `state` says it: `running`, `offline`, `retired`...")] = None,
+    site: Annotated[Site | None, Query(description="Empty: robots without one.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="None: every robot in one answer.")] = None,
+    cursor: RobotId | None = None,
+) -> RobotList:
+    """Robots by name, in pages where a limit is given."""
+    firing = await services.alerts.firing()
     async with services.db.session() as session:
-        views = await service.list_robots(session, services.settings.offline_after_s)
-    return RobotList(items=[RobotOut.of(view) for view in views])
+        page = await service.robot_page(session, services.settings.offline_after_s, state, site, limit, cursor)
+        names = None if limit is None else [view.robot.id for view in page.items]
+        return RobotList.of(page, await services.fleet.read(session, names, firing))
 
 
 @router.get("/robots/{robot_id}", tags=["people"])
 async def get_robot(robot_id: str, user: CurrentUser, services: ServicesDep) -> RobotOut:
+    firing = await services.alerts.firing()
     async with services.db.session() as session:
-        return RobotOut.of(await _view_of(session, robot_id, services))
+        view = await _view_of(session, robot_id, services)
+        (judged,) = await services.fleet.read(session, [robot_id], firing)
+        return RobotOut.of(view, judged)
 
 
 @router.get(
@@ -168,7 +188,7 @@ async def get_robot(robot_id: str, user: CurrentUser, services: ServicesDep) -> 
 async def get_picture(robot_id: str, name: str, request: Request, user: CurrentUser, services: ServicesDep) -> Response:
     """The newest picture of one camera. The robot sends them as they come while somebody asks, and seldom otherwise."""
     async with services.db.session() as session:
-        found = await service.picture(session, robot_id, name)
+        found = await pictures.newest(session, robot_id, name)
     await services.watches.watch(robot_id)
     etag = f'"{hashlib.sha256(found.jpeg).hexdigest()[:32]}"'
     headers = {

@@ -1,18 +1,18 @@
-"""Robots: enrolment, heartbeats, pictures, and what people see of them."""
+"""Robots: enrolment, and what people see of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import ColumnElement, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
 from lefleet_server.db import is_near, utc_now
 from lefleet_server.episodes.models import Upload
-from lefleet_server.problems import Forbidden, NotFound
+from lefleet_server.problems import Conflict, Forbidden, NotFound
 from lefleet_server.robots import orders, stops
 from lefleet_server.robots.models import (
     EnrolmentCode,
@@ -90,6 +90,24 @@ async def create_enrolment_code(session: AsyncSession, robot_id: str, site: str,
     return code
 
 
+async def register(session: AsyncSession, robot_id: str, site: str, ttl_s: int, actor: str) -> str:
+    """Such a code for a robot that is new or retired. Raises Conflict for one that has a credential."""
+    robot = await session.get(Robot, robot_id)
+    if robot is not None and robot.token_hash is not None:
+        raise Conflict(
+            f"a robot named {robot_id} is enrolled already; choose another name, or rotate its credential on its page"
+        )
+    return await create_enrolment_code(session, robot_id, site, ttl_s, actor)
+
+
+async def code_of_known(session: AsyncSession, robot_id: str, ttl_s: int, actor: str) -> str:
+    """Such a code for a robot that is known, at the site where it is. Raises NotFound."""
+    robot = await session.get(Robot, robot_id)
+    if robot is None:
+        raise NotFound(f"no robot {robot_id!r}")
+    return await create_enrolment_code(session, robot_id, robot.site, ttl_s, actor)
+
+
 async def enrol(session: AsyncSession, code: str, robot_id: str, agent_version: str, hw: str) -> str:
     """Spends the code and returns the robot's new token; a token it had before stops working.
 
@@ -148,21 +166,12 @@ async def revoke(session: AsyncSession, robot_id: str, actor: str) -> bool:
     return taken
 
 
-async def store_picture(session: AsyncSession, robot_id: str, camera: str, jpeg: bytes) -> None:
-    """Replaces the camera's last picture."""
-    values = {"jpeg": jpeg, "received_at": func.now()}
-    await session.execute(
-        insert(RobotCamera)
-        .values(robot_id=robot_id, name=camera, **values)
-        .on_conflict_do_update(index_elements=["robot_id", "name"], set_=values)
-    )
-
-
-async def picture(session: AsyncSession, robot_id: str, camera: str) -> RobotCamera:
-    found = await session.get(RobotCamera, (robot_id, camera))
-    if found is None:
-        raise NotFound(f"robot {robot_id} sent no picture of a camera {camera!r}")
-    return found
+@dataclass(frozen=True, slots=True)
+class RobotPage:
+    items: Sequence[RobotView]
+    """By name."""
+    next_cursor: str | None
+    """Give it back to get the next page; None on the last."""
 
 
 async def list_robots(session: AsyncSession, offline_after_s: float) -> Sequence[RobotView]:
@@ -170,8 +179,30 @@ async def list_robots(session: AsyncSession, offline_after_s: float) -> Sequence
     return await _views(session, offline_after_s)
 
 
+async def robot_page(
+    session: AsyncSession,
+    offline_after_s: float,
+    state: str | None = None,
+    site: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> RobotPage:
+    """Robots of this state and site after the one named `cursor`, at most `limit`; None restricts nothing."""
+    asked: list[ColumnElement[bool]] = []
+    if state is not None:
+        asked.append(_state(offline_after_s) == state)
+    if site is not None:
+        asked.append(Robot.site == site)
+    if cursor is not None:
+        asked.append(Robot.id > cursor)
+    if limit is None:
+        return RobotPage(await _views(session, offline_after_s, *asked), None)
+    found = await _views(session, offline_after_s, *asked, limit=limit + 1)
+    return RobotPage(found[:limit], found[limit - 1].robot.id if len(found) > limit else None)
+
+
 async def get_robot(session: AsyncSession, robot_id: str, offline_after_s: float) -> RobotView:
-    found = await _views(session, offline_after_s, robot_id)
+    found = await _views(session, offline_after_s, Robot.id == robot_id)
     if not found:
         raise NotFound(f"no robot {robot_id!r}")
     return found[0]
@@ -179,11 +210,16 @@ async def get_robot(session: AsyncSession, robot_id: str, offline_after_s: float
 
 async def count(session: AsyncSession, offline_after_s: float) -> dict[tuple[str, str], int]:
     """How many robots there are by (state, site): states as `RobotView.state` has them."""
-    online = is_near(RobotStatus.received_at, timedelta(seconds=offline_after_s))
-    state = case((Robot.token_hash.is_(None), "retired"), (online, RobotStatus.state), else_="offline")
+    state = _state(offline_after_s)
     query = select(state, Robot.site, func.count()).outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
     rows = await session.execute(query.group_by(state, Robot.site))
     return {(state, site): number for state, site, number in rows}
+
+
+def _state(offline_after_s: float) -> ColumnElement[str]:
+    """`RobotView.state` in SQL."""
+    online = is_near(RobotStatus.received_at, timedelta(seconds=offline_after_s))
+    return case((Robot.token_hash.is_(None), "retired"), (online, RobotStatus.state), else_="offline")
 
 
 def is_online(received_at: datetime | None, now: datetime, offline_after_s: float) -> bool:
@@ -191,24 +227,28 @@ def is_online(received_at: datetime | None, now: datetime, offline_after_s: floa
     return received_at is not None and abs((now - received_at).total_seconds()) <= offline_after_s
 
 
-async def _views(session: AsyncSession, offline_after_s: float, robot_id: str | None = None) -> list[RobotView]:
+async def _views(
+    session: AsyncSession, offline_after_s: float, *asked: ColumnElement[bool], limit: int | None = None
+) -> list[RobotView]:
     cameras = (
         select(func.array_agg(RobotCamera.name))
         .where(RobotCamera.robot_id == Robot.id)
         .correlate(Robot)
         .scalar_subquery()
     )
-    ordered = await orders.standing(session, robot_id)
     query = (
         select(Robot, RobotStatus, cameras, RobotStop, RobotVerdict, func.now())
         .outerjoin(RobotStatus, RobotStatus.robot_id == Robot.id)
         .outerjoin(RobotStop, RobotStop.robot_id == Robot.id)
         .outerjoin(RobotVerdict, RobotVerdict.robot_id == Robot.id)
+        .where(*asked)
         .order_by(Robot.id)
+        .limit(limit)
     )
-    if robot_id is not None:
-        query = query.where(Robot.id == robot_id)
     rows = (await session.execute(query)).all()
+    names = [row[0].id for row in rows]
+    # Of a few by name; of all at once, since a statement takes only so many names.
+    ordered = await orders.standing(session, names if limit is not None or len(names) <= 1 else None)
     # The database's clock stamped the heartbeat, so the database's clock measures its age.
     return [
         RobotView(

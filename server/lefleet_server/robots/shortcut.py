@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lefleet_server import problems
-from lefleet_server.limits import API, MAX_BODY_BYTES
+from lefleet_server.limits import API, MAX_BODY_BYTES, is_too_deep
 from lefleet_server.metrics import Metrics
 from lefleet_server.middleware import Observed, encoded, safe_headers
 from lefleet_server.robots.beats import Beats, Said
@@ -95,7 +95,7 @@ class Shortcut:
     async def _stored(self, sent: bytes, body: "_Body") -> str | None:
         """Whose it is, once it is stored; None where the ordinary way is to look."""
         text = await body.read(self._idle_s)
-        if text is None:
+        if text is None or is_too_deep(text):
             return None
         try:
             heartbeat = Heartbeat.model_validate_json(text)

@@ -1,25 +1,14 @@
 """A person's word about the episode that runs: it ends with this outcome. One that comes too late ends nothing."""
 
-from enum import StrEnum
-
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.audit.service import audit
 from lefleet_server.problems import Conflict
+from lefleet_server.robots import Word
 from lefleet_server.robots.models import RobotStatus, RobotVerdict
 from lefleet_server.robots.words import clock_us, robot_of
-
-
-class Word(StrEnum):
-    """What may be said; each ends the episode."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    UNKNOWN = "unknown"
-    REDO = "redo"
-    """It does not count and is to be done again: kept, as interrupted."""
 
 
 async def say(session: AsyncSession, actor: str, robot_id: str, episode_id: str, word: Word) -> RobotVerdict:

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from lefleet_server.fields import EpisodeId, storable
+from lefleet_server.robots import Word as VerdictWord
 from lefleet_server.robots import orders, reboots
 from lefleet_server.robots.models import RobotOrder, RobotVerdict
 from lefleet_server.robots.orders import Kind
 from lefleet_server.robots.reboots import RebootState
 from lefleet_server.robots.stops import Stop, StopState
-from lefleet_server.robots.verdicts import Word as VerdictWord
 from lefleet_server.robots.wishes import Wish
 
 

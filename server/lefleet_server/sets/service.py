@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Select, delete, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, CursorResult, Select, delete, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -85,10 +85,26 @@ async def change(
     return done
 
 
+async def count_matching(session: AsyncSession, which: EpisodeFilter) -> int:
+    """How many episodes `add_matching` would put in, with those that are in already. Raises Invalid when too many."""
+    most = select(Episode.id).where(*conditions(which)).limit(MAX_MATCHING + 1).subquery()
+    found = await session.scalar(select(func.count()).select_from(most)) or 0
+    if found > MAX_MATCHING:
+        raise Invalid(f"more than {MAX_MATCHING:,} episodes match; narrow the filters, or add them in parts")
+    return found
+
+
+async def count_inside(session: AsyncSession, name: str, which: EpisodeFilter) -> int:
+    """How many episodes `remove_matching` would take out."""
+    found = await get(session, name)
+    inside = select(func.count()).where(EpisodeSetMember.set_id == found.set.id, _is_member(which))
+    return await session.scalar(inside) or 0
+
+
 async def add_matching(session: AsyncSession, user: User, name: str, which: EpisodeFilter) -> Changed:
     """Adds every episode of a filter. Raises Invalid when there are too many."""
     found = await get(session, name)
-    await _refuse_too_many(session, which)
+    await count_matching(session, which)
     done = Changed(await _add(session, found.set, select(Episode).where(*conditions(which))), 0)
     _audit(session, user, name, done, {"add_matching": _words(which)})
     return done
@@ -97,8 +113,7 @@ async def add_matching(session: AsyncSession, user: User, name: str, which: Epis
 async def remove_matching(session: AsyncSession, user: User, name: str, which: EpisodeFilter) -> Changed:
     """Removes every episode of a filter from the set; the episodes stay."""
     found = await get(session, name)
-    inside = select(Episode.id).where(*conditions(which)).where(Episode.id == EpisodeSetMember.episode_id).exists()
-    gone = delete(EpisodeSetMember).where(EpisodeSetMember.set_id == found.set.id, inside)
+    gone = delete(EpisodeSetMember).where(EpisodeSetMember.set_id == found.set.id, _is_member(which))
     done = Changed(0, await _count(session, gone))
     _audit(session, user, name, done, {"remove_matching": _words(which)})
     return done
@@ -164,10 +179,9 @@ async def _count(session: AsyncSession, statement: Any) -> int:
     return cast("CursorResult[Any]", done).rowcount
 
 
-async def _refuse_too_many(session: AsyncSession, which: EpisodeFilter) -> None:
-    most = select(Episode.id).where(*conditions(which)).limit(MAX_MATCHING + 1).subquery()
-    if (await session.scalar(select(func.count()).select_from(most)) or 0) > MAX_MATCHING:
-        raise Invalid(f"more than {MAX_MATCHING:,} episodes match; narrow the filters, or add them in parts")
+def _is_member(which: EpisodeFilter) -> ColumnElement[bool]:
+    """Of a member: that the filter has its episode."""
+    return select(Episode.id).where(*conditions(which)).where(Episode.id == EpisodeSetMember.episode_id).exists()
 
 
 def _words(which: EpisodeFilter) -> dict[str, Any]:

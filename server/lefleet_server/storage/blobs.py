@@ -31,6 +31,10 @@ class Found:
         return match[3] if match else None
 
 
+class OtherBytesError(OSError):
+    """A stored file whose bytes are not those of its name."""
+
+
 class BlobStore(Protocol):
     """Content-addressed files. FileNotFoundError: there is no such file; Unavailable: the store does not do it now."""
 
@@ -65,9 +69,6 @@ class BlobStore(Protocol):
     async def set_aside(self, name: str) -> None:
         """Moves a file that should not be here to the same name in `lost+found`."""
 
-    async def take_back(self, name: str) -> None:
-        """Undoes `set_aside`."""
-
     async def remove(self, sha256: str) -> None:
         """Removes the file durably; one that is not there is no failure."""
 
@@ -78,6 +79,12 @@ class BlobStore(Protocol):
 def key(sha256: str) -> str:
     """Two levels of folders keep each of them small."""
     return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def folder_bounds(folder: str) -> tuple[str, str]:
+    """The SHA-256s of a folder of `listed` are from the first on and before the second, in any language's order."""
+    number = int(folder, 16) + 1
+    return folder, "g" if number > 0xFF else f"{number:02x}"
 
 
 def part(start: int, length: int | None) -> "GetOptions":

@@ -5,22 +5,24 @@ kind of failure it was.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import obstore
 import structlog
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore
 
 from lefleet_server.problems import Unavailable
+from lefleet_server.secret import SecretFileError
 from lefleet_server.storage.blobs import part
-from lefleet_server.store_settings import read_credentials
+from lefleet_server.storage.opening import OptionsError, open_store
 
 if TYPE_CHECKING:
     from obstore import SignCapableStore
@@ -104,17 +106,7 @@ class Bucket:
 
     @cached_property
     def _store(self) -> ObjectStore:
-        secrets = read_credentials(self._credentials_file) if self._credentials_file else {}
-        plain = {"allow_http": True} if self._options.get("endpoint", "").startswith("http://") else {}
-        timeout = f"{self._timeout_s:g}s"
-        # Which cloud it is, the address says: no overload of from_url fits options that are read at run time.
-        open_store: Callable[..., ObjectStore] = from_url
-        return open_store(
-            self.url,
-            config={**self._options, **secrets},
-            client_options={"timeout": timeout, "connect_timeout": timeout, **plain},
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=self._timeout_s)},
-        )
+        return open_store(self.url, self._options, self._timeout_s, self._credentials_file)
 
     @contextmanager
     def _asked(self, to_do: str, *, missing_is_down: bool = False) -> Iterator[None]:
@@ -123,7 +115,10 @@ class Bucket:
         except (NotFoundError, FileNotFoundError) as error:
             if not missing_is_down:
                 raise FileNotFoundError("the object store has no such object") from error
-            raise self._down(to_do, "there is no such bucket or container") from error
+            missing = f"there is no bucket or container {urlsplit(self.url).netloc!r}; make it, or correct store_url"
+            raise self._down(to_do, missing) from error
+        except (OptionsError, SecretFileError) as error:
+            raise self._down(to_do, "there are no credentials of it; correct store_credentials_file") from error
         except BaseError as error:
             raise self._down(to_do, reason(error)) from None
         except OSError as error:
@@ -142,11 +137,12 @@ def reason(error: BaseException) -> str:
     text = str(error)
     status = re.search(r"status(?: code)?:?\s*([45]\d\d)|\b([45]\d\d) [A-Z][a-z]+", text)
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
-        return "it refuses these credentials"
+        return "it refuses these credentials; correct store_credentials_file, or what they may do there"
     if status:
         return f"it answered {status[1] or status[2]}"
-    if re.search("timed? ?out|operation timed", text, re.IGNORECASE):
+    # obstore tells its own retry_timeout with every failure.
+    if re.search("(?<!retry_)timed? ?out|operation timed", text, re.IGNORECASE):
         return "it did not answer in time"
     if re.search("connect|error sending request", text, re.IGNORECASE):
-        return "it cannot be reached"
+        return "it cannot be reached; start it, or correct store_endpoint"
     return type(error).__name__

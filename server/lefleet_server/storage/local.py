@@ -18,6 +18,7 @@ from pathlib import Path
 import obstore
 from obstore.store import LocalStore
 
+from lefleet_server.problems import Unavailable
 from lefleet_server.storage.blobs import Found, key, part
 from lefleet_server.threads import in_thread
 
@@ -30,7 +31,7 @@ class LocalBlobs:
 
     async def publish(self, path: Path, sha256: str) -> None:
         """`path` must be on the store's file system; it is moved."""
-        await in_thread(_publish, path, self.path(sha256))
+        await in_thread(_publish, path, self.path(sha256), self.root.parent)
 
     async def read(self, sha256: str, start: int, length: int) -> bytes:
         return bytes(await obstore.get_range_async(self._store, key(sha256), start=start, length=length))
@@ -42,9 +43,13 @@ class LocalBlobs:
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
-        """The stored file itself."""
+        """The stored file itself. Unavailable while the whole folder is away, as of a disk that is not mounted."""
         path = self.path(sha256)
         if not await in_thread(path.is_file):
+            if not await in_thread(self.root.is_dir):
+                raise Unavailable(
+                    f"the store: there is no folder {self.root}; mount its disk, then all goes on by itself"
+                )
             raise FileNotFoundError(f"no blob {sha256} in {self.root}")
         yield path
 
@@ -61,10 +66,7 @@ class LocalBlobs:
         return await in_thread(self._listed, folder)
 
     async def set_aside(self, name: str) -> None:
-        await in_thread(_move, self.root / name, self._lost / name)
-
-    async def take_back(self, name: str) -> None:
-        await in_thread(_move, self._lost / name, self.root / name)
+        await in_thread(_move, self.root / name, self._lost / name, self.root.parent)
 
     async def remove(self, sha256: str) -> None:
         await in_thread(_remove, self.path(sha256))
@@ -89,6 +91,27 @@ class LocalBlobs:
         return [_found(path, self.root) for path in sorted(paths)]
 
 
+_MOST_DURABLE = 1 << 16
+_durable: set[Path] = set()
+"""Folders whose own entries this process has made durable."""
+
+
+def make_folders(folder: Path, top: Path) -> None:
+    """Makes `folder` below `top`, so that its entry and those of the folders between survive a power cut.
+
+    Also of those that are there: whoever made one may have been killed before its fsync, or not be there yet. `top` is
+    made where it is missing.
+    """
+    if folder.is_dir() and (folder == top or folder in _durable):
+        return
+    make_folders(folder.parent, folder.parent if folder == top else top)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+    if len(_durable) >= _MOST_DURABLE:
+        _durable.clear()
+    _durable.add(folder)
+
+
 def fsync_folder(folder: Path) -> None:
     """Makes the folder's entries (a new or renamed file) survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -110,16 +133,16 @@ def writable(folder: Path) -> str:
     return "ok"
 
 
-def _publish(path: Path, target: Path) -> None:
+def _publish(path: Path, target: Path, top: Path) -> None:
     with path.open("rb") as file:
         # Previews come closed to others; who may look into the folder at all, its own mode says.
         os.fchmod(file.fileno(), 0o644)
         os.fsync(file.fileno())
-    _move(path, target)
+    _move(path, target, top)
 
 
-def _move(path: Path, target: Path) -> None:
-    _make_folders(target.parent)
+def _move(path: Path, target: Path, top: Path) -> None:
+    make_folders(target.parent, top)
     path.replace(target)
     fsync_folder(target.parent)
 
@@ -151,11 +174,3 @@ def _found(path: Path, root: Path) -> Found:
     found = path.stat()
     # The rename that published it sets ctime; its mtime is when the robot sent the last byte, maybe long before.
     return Found(str(path.relative_to(root)), found.st_size, datetime.fromtimestamp(found.st_ctime, UTC))
-
-
-def _make_folders(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    fsync_folder(folder.parent)

@@ -8,7 +8,7 @@ from typing import IO
 
 from lefleet_server.problems import Problem
 from lefleet_server.shared import Shared
-from lefleet_server.storage.blobs import Found, key
+from lefleet_server.storage.blobs import Found, OtherBytesError, key
 from lefleet_server.storage.bucket import Bucket
 from lefleet_server.storage.scratch import Scratch
 from lefleet_server.threads import in_thread
@@ -38,7 +38,7 @@ class RemoteBlobs:
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
-        """A copy, compared with its name on the way. OSError when the object holds other bytes."""
+        """A copy, compared with its name on the way. OtherBytesError when the object holds other bytes."""
         size = await self.size(sha256)
         if size is None:
             raise FileNotFoundError(f"no blob {sha256} in {self._bucket.url}")
@@ -48,7 +48,7 @@ class RemoteBlobs:
                 async for piece in self.stream(sha256):
                     await in_thread(_take, file, found, piece)
             if found.hexdigest() != sha256:
-                raise OSError(f"blob {sha256} holds other bytes; run lefleet-server fsck --deep --repair")
+                raise OtherBytesError(f"blob {sha256} holds other bytes; run lefleet-server fsck --deep --repair")
             yield path
 
     async def size(self, sha256: str) -> int | None:
@@ -66,9 +66,6 @@ class RemoteBlobs:
 
     async def set_aside(self, name: str) -> None:
         await self._bucket.move(_BLOBS + name, _LOST + name)
-
-    async def take_back(self, name: str) -> None:
-        await self._bucket.move(_LOST + name, _BLOBS + name)
 
     async def remove(self, sha256: str) -> None:
         await self._bucket.remove([_BLOBS + key(sha256)])

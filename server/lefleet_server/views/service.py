@@ -23,7 +23,7 @@ async def list_views(session: AsyncSession, user_id: int, page: str) -> Sequence
     return (await session.scalars(query)).all()
 
 
-async def save(session: AsyncSession, user: User, page: str, name: str, query: str) -> None:
+async def save(session: AsyncSession, user: User, page: str, name: str, query: str) -> SavedView:
     """Keeps the view; one of the same name is replaced. Raises Invalid, and Conflict when there are too many."""
     name = " ".join(name.split())
     if not name or len(name) > NAME_MAX_CHARS or "\x00" in name:
@@ -32,16 +32,20 @@ async def save(session: AsyncSession, user: User, page: str, name: str, query: s
         raise Invalid(f"a view's filters have at most {QUERY_MAX_CHARS} characters; these have {len(query)}")
     kept = insert(SavedView).values(user_id=user.id, page=page, name=name, query=query)
     changes = {"query": kept.excluded.query, "saved_at": func.now()}
-    await session.execute(kept.on_conflict_do_update(constraint="uq_saved_views_name", set_=changes))
+    swap = kept.on_conflict_do_update(constraint="uq_saved_views_name", set_=changes).returning(SavedView)
+    view = (await session.scalars(swap, execution_options={"populate_existing": True})).one()
     count = select(func.count()).where(SavedView.user_id == user.id, SavedView.page == page)
     if (await session.scalar(count) or 0) > VIEWS_MAX:
         raise Conflict(f"you keep {VIEWS_MAX} views of this page already; delete one first")
     audit(session, f"user:{user.username}", "view.saved", f"user:{user.username}", {"page": page, "name": name})
+    return view
 
 
-async def forget(session: AsyncSession, user: User, page: str, name: str) -> None:
-    """Deletes the view; nothing happens when there is none of this name."""
+async def forget(session: AsyncSession, user: User, page: str, name: str) -> bool:
+    """Deletes the view; False, and nothing happens, when there is none of this name."""
     which = (SavedView.user_id == user.id, SavedView.page == page, SavedView.name == name)
     gone = await session.execute(delete(SavedView).where(*which).returning(SavedView.id))
-    if gone.scalar_one_or_none() is not None:
-        audit(session, f"user:{user.username}", "view.deleted", f"user:{user.username}", {"page": page, "name": name})
+    if gone.scalar_one_or_none() is None:
+        return False
+    audit(session, f"user:{user.username}", "view.deleted", f"user:{user.username}", {"page": page, "name": name})
+    return True

@@ -12,7 +12,7 @@ import sys
 import termios
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -142,6 +142,7 @@ def server_settings(database: dict, free_port: Callable[[], int], tmp_path_facto
         "port": free_port(),
         "min_free_bytes": 0,
         "log_format": "console",
+        "heartbeat_interval_s": 60,  # a robot that spoke once is online for a test, however slow this machine is
     }
 
 
@@ -212,6 +213,65 @@ async def answers(client: httpx.AsyncClient, url: str) -> bool:
         return (await client.get(url)).is_success
     except httpx.TransportError:
         return False
+
+
+class Network:
+    """Between lefleet and its server: may cut a connection after so many bytes, change one, or stop to pass any."""
+
+    def __init__(self) -> None:
+        self.cuts: list[int] = []
+        """Bytes after which the next connections are cut, each once."""
+        self.spoils = False
+        """Whether every large piece arrives with a bit that is not what was sent."""
+        self.stops_after: int | None = None
+        """Bytes of an answer after which the rest waits for `goes_on`."""
+        self.goes_on = asyncio.Event()
+        self.asked: list[bytes] = []
+        """The heads of the requests."""
+        self.passed = 0
+
+    async def open(self, url: str) -> tuple[asyncio.Server, str]:
+        self._target = int(url.rpartition(":")[2])
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        await asyncio.gather(self._ask(reader, back_writer), self._answer(back_reader, writer))
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                self.asked.append(data)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        count = 0
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if self.spoils and len(data) > 10_000:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                if self.cuts and count + len(data) > self.cuts[0]:
+                    writer.write(data[: max(0, self.cuts.pop(0) - count)])
+                    await writer.drain()
+                    break
+                count += len(data)
+                self.passed += len(data)
+                writer.write(data)
+                await writer.drain()
+                if self.stops_after is not None and count > self.stops_after:
+                    await self.goes_on.wait()
+        writer.close()
+
+
+@pytest.fixture
+async def network(served):
+    made = Network()
+    server, made.url = await made.open(served)
+    yield made
+    server.close()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def proxy(s3, s3_module, free_port):
+def proxy(s3, object_stores, free_port):
     """What everybody takes for the store, so that a test sees what it is asked."""
-    made = s3_module.Proxy(free_port(), s3.port)
+    made = object_stores.Proxy(free_port(), s3.port)
     made.start()
     yield made
     made.stop()

@@ -112,10 +112,11 @@ async def test_labels_are_given_to_many_and_notes_stay(many, with_token, service
     )
     text = (await script.ok("episodes", "show", first)).out
     assert "dropped the cube" in text and "quarantined" in text and "no action" in text
-    await script.ok("episodes", "label", "none", first)
-    async with services.db.session() as session:
-        episode = await session.get(Episode, first)
-        assert (episode.label_outcome, episode.label_note) == (None, None)
+    for words, left in (((), "dropped the cube"), (("--note", ""), None)):
+        await script.ok("episodes", "label", "none", first, *words)
+        async with services.db.session() as session:
+            episode = await session.get(Episode, first)
+            assert (episode.label_outcome, episode.label_note) == (None, left)
     assert (await script("episodes", "label", "success", "e" * 32)).status == 1
     viewer = await with_token(Role.VIEWER)
     refused = await viewer("episodes", "label", "success", first)
@@ -145,6 +146,13 @@ async def test_dead_jobs_are_listed_with_the_reason_and_retried(robot, episode_f
     listed = await script.ok("jobs", "list", "--dead", "--json")
     assert (listed.item["id"], listed.item["reason"]) == (job.id, "the disk is full")
     assert "the disk is full" in (await script.ok("jobs", "list")).out
+    states = [[each["state"] for each in (await script.ok("jobs", "list", "--json", "--state", state)).items]
+              for state in ("dead", "running")]  # fmt: skip
+    assert states == [["dead"], []]
+    assert (await script("jobs", "list", "--dead", "--state", "running")).status == 2
+    counts = {each["queue"]: each["dead"] for each in (await script.ok("jobs", "queues", "--json")).items}
+    assert sum(counts.values()) == 1
+    assert "KIND" in (await script.ok("jobs", "queues")).out
     assert (await script("jobs", "retry")).status == 2
     assert (await script.ok("jobs", "retry", job.id, "--json")).item == {"retried": 1}
     assert (await script.ok("jobs", "retry", "--yes")).out == "0 jobs are queued again\n"
@@ -159,6 +167,9 @@ async def test_people_are_kept_and_the_log_says_by_whom(with_token, services, co
     async with connect() as zoe:
         assert (await zoe.post("/api/v1/login", json={"code": link.partition("code=")[2]})).is_success
         assert (await script.ok("people", "sessions", "zoe", "--json")).item["address"] == "127.0.0.1"
+        found = {each["username"]: each for each in (await script.ok("people", "list", "--json")).items}["zoe"]
+        assert (found["sessions"], found["tokens"], found["has_password"]) == (1, 0, False)
+        assert found["logged_in_at"] is not None and "none yet" in (await script.ok("people", "list")).out
         assert (await zoe.get("/api/v1/me")).json()["role"] == "operator"
         await script.ok("people", "role", "zoe", "viewer")
         assert (await zoe.get("/api/v1/me")).json()["role"] == "viewer"

@@ -2,6 +2,8 @@
 
 import json
 
+from sqlalchemy import text
+
 from lefleet_server.accounts.models import Role
 
 EPISODE = "a" * 32
@@ -49,6 +51,30 @@ async def test_a_set_is_filled_exported_and_compared(robot, episode_file, with_t
     await script.ok("sets", "remove", "cubes", bad.stem)
     assert (await script.ok("episodes", "list", "--in-set", "cubes", "--ids")).out.split() == [good.stem]
     assert (await script("sets", "delete", "cubes")).status == 2
+
+
+async def test_people_read_when_rules_delete_next_and_what_the_last_night_did(with_token, services):
+    script = await with_token(Role.ADMIN)
+    shown = (await script.ok("retention", "nights")).out
+    assert "never: the server's setting retention_hour_utc is not set" in shown and "none yet" in shown
+    night = "INSERT INTO retention_runs (day, worker, ended_at, refused) VALUES ('2026-01-02', 'w', now(), 'too much')"
+    async with services.db.transaction() as session:
+        await session.execute(text(night))
+    shown = (await script.ok("retention", "nights")).out
+    assert "2026-01-02: 0 episodes (0 B) deleted" in shown and "too much" in shown and "nothing goes" in shown
+    assert (await script.ok("retention", "nights", "--json")).item["last"]["refused"] == "too much"
+    refused = await (await with_token())("retention", "nights")
+    assert refused.status == 1 and "role admin" in refused.err
+
+
+async def test_policies_with_episodes_are_listed_once(robot, episode_file, with_token):
+    script = await with_token(Role.VIEWER)
+    assert "no policies" in (await script.ok("policies")).err
+    for _ in range(2):
+        path = episode_file()
+        assert (await robot.upload(path)).is_success
+    policy = (await script.ok("episodes", "show", path.stem, "--json")).item["policy_repo"]
+    assert policy and (await script.ok("policies", "--json")).items == [{"name": policy}]
 
 
 async def test_what_is_held_is_not_deleted_and_rules_begin_disabled(robot, episode_file, with_token):

@@ -72,7 +72,7 @@ async def test_a_link_logs_in_whoever_has_no_password_yet(served, account, link,
     await bob.ok("login", served, "--user", "bob", *LOGIN, given=await link("bob"))
     (tmp_path / "new").write_text(PASSWORD)
     changed = await bob.ok("password", *LOGIN, "--new-password-file", tmp_path / "new", given=await link("bob"))
-    assert "is changed" in changed.out
+    assert "your tokens still work (1): `lefleet tokens list`" in changed.out, "it was logged in with one"
     assert (await bob.ok("tokens", "list", *LOGIN, "--json", given=PASSWORD)).item["owner"] == "bob"
     wrong = await bob("password", *LOGIN, "--new-password-file", tmp_path / "new", given="not the password")
     assert wrong.status == 1 and "wrong username or password" in wrong.err

@@ -3,9 +3,11 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-import pytest
+from sqlalchemy import insert, update
 
 from lefleet_server.accounts.models import Role
+from lefleet_server.cli import look
+from lefleet_server.robots.models import Robot
 
 
 @asynccontextmanager
@@ -45,8 +47,11 @@ async def test_a_stop_waits_for_the_robots_word_and_a_release_for_its_end(robot,
         assert (asked.status, "--yes" in asked.err, "stopped by user:operator-" in asked.err) == (2, True, True)
         assert states(await script.ok("clear", "robot-2", "--yes", "--json")) == {"robot-2": "free"}
         assert states(await script.ok("clear", "--all", "--yes", "--json")) == {"robot-1": "free"}
-        again = await script.ok("clear", "robot-1", "--yes")
+        again = await script.ok("clear", "robot-1", "--yes", "--json")
         assert "nobody stopped it through the server" in again.err
+        assert states(again) == {"robot-1": "free"}, "whoever is named is told of"
+        none = await script.ok("clear", "--all", "--yes", "--json")
+        assert (none.items, "nobody stopped a robot" in none.err) == ([], True)
     await second.http.aclose()
 
 
@@ -103,6 +108,89 @@ async def test_robots_are_listed_and_shown(robot, enrol, with_token):
     await other.http.aclose()
 
 
+async def test_heat_drift_and_versions_are_shown_and_in_json(robot, with_token):
+    told = {"temperature": {"zone": "gpu-thermal", "celsius": 61.7}}
+    told |= {"drift": {"roles": ["swap", "docker"], "checked_unix_s": 1_780_000_000}}
+    told |= {"versions": {"lerobot": "0.6.1", "torch": "", "jetson_linux": "36.4.3", "kernel": "5.15.148-tegra"}}
+    script = await with_token(Role.VIEWER)
+    await robot.heartbeat()
+    before = (await script.ok("robots", "show", "robot-1")).out
+    assert "host at" not in before and "drift" not in before and "alerts" not in before
+    await robot.heartbeat(**told)
+    shown = (await script.ok("robots", "show", "robot-1")).out
+    assert "62 °C (gpu-thermal)" in shown and "swap, docker (compared 2026-0" in shown
+    assert all(version in shown for version in ("0.6.1", "36.4.3", "5.15.148-tegra"))
+    said = (await script.ok("robots", "list", "--json")).items[0]["heartbeat"]
+    assert {name: said[name] for name in told} == told
+
+
+def test_alerts_are_named_once_each_and_unknown_ones_are_said_to_be():
+    twice = [{"name": name} for name in ("Drift", "MotorHot", "MotorHot")]
+    assert look._alerts({"alerts": twice}) == "Drift, MotorHot"
+    for nothing in ({}, {"alerts": None}, {"alerts": [], "alerts_unknown_since": None}):
+        assert look._alerts(nothing) == look._unknown(nothing) == ""
+    unknown = {"alerts": None, "alerts_unknown_since": "2026-11-27T12:00:00Z"}
+    assert look._unknown(unknown).startswith("unknown since 2026-11-27 ")
+
+
+async def test_health_and_servos_are_shown_as_the_dashboard_shows_them(robot, enrol, with_token):
+    other = await enrol("robot-10", site="lab")
+    joint = '{joint="wrist_roll"}'
+    metrics = (
+        f"lefleet_motor_temperature_celsius{joint} 66\nlefleet_motor_voltage_volts{joint} 5.1\n"
+        f"lefleet_motor_current_amperes{joint} 0.13\nlefleet_motor_load_ratio{joint} -0.25\n"
+        'lefleet_arm_reads_total{result="ok"} 87\nlefleet_arm_reads_total{result="failed"} 3\n'
+    )
+    joints = {"names": ["wrist_roll"], "units": ["degrees"], "values": [12.34]}
+    await robot.heartbeat(metrics=metrics, joints=joints, uptime_s=7200.0, disk={"free_bytes": 15, "total_bytes": 100})
+    await other.heartbeat(state="drained")
+    script = await with_token(Role.VIEWER)
+    listed = (await script.ok("robots", "list")).out
+    assert "wrist_roll at 66 °C; Disk 85 % full" in listed and "Resting" in listed
+    for words, expected in {
+        ("--health", "bad"): ["robot-1"],
+        ("--health", "warn"): ["robot-10"],
+        ("--health", "good"): [],
+        ("--sort", "health"): ["robot-1", "robot-10"],
+        ("--sort", "-name"): ["robot-10", "robot-1"],
+        ("--sort", "disk"): ["robot-1", "robot-10"],
+        ("--search", "LAB drained"): ["robot-10"],
+    }.items():
+        found = await script.ok("robots", "list", "--json", *words)
+        assert [item["id"] for item in found.items] == expected, words
+    shown = (await script.ok("robots", "show", "robot-1")).out
+    assert all(each in shown for each in ("wrist_roll 12.3 degrees", "2 hours", "66 °C", "5.1 V", "0.13 A", "-25%"))
+    assert "3 of 90 readings" in (await script.ok("robots", "show", "robot-1")).err
+    assert "66 °C" not in (await script.ok("robots", "show", "robot-10")).out
+    wrong = await script("robots", "list", "--sort", "colour")
+    assert wrong.status == 2 and "'colour'" in wrong.err and "celsius" in wrong.err
+    await other.http.aclose()
+
+
+async def test_what_happened_to_a_robot_is_listed_for_everybody(robot, with_token):
+    await robot.heartbeat(state="running")
+    await (await with_token()).ok("robots", "rest", "robot-1", "--reason", "a new gripper")
+    events = await (await with_token(Role.VIEWER)).ok("robots", "events", "robot-1", "--json", "-n", "2")
+    assert [each["what"] for each in events.items] == ["Rest asked for", "State"]
+    shown = (await (await with_token(Role.VIEWER)).ok("robots", "events", "robot-1")).out
+    assert "a new gripper" in shown and "Enrolled" in shown
+
+
+async def test_more_robots_than_a_page_has_are_listed_counted_and_found(services, with_token):
+    ids = [f"many-{number:04}" for number in range(1203)]
+    async with services.db.transaction() as session:
+        rows = [{"id": id_, "token_hash": id_.encode(), "hw": "", "agent_version": ""} for id_ in ids]
+        await session.execute(insert(Robot), rows)
+        await session.execute(update(Robot).where(Robot.id == ids[-1]).values(site="lab"))
+    script = await with_token()
+    assert [item["id"] for item in (await script.ok("robots", "list", "--json")).items] == ids
+    assert [item["id"] for item in (await script.ok("robots", "list", "--site", "lab", "--json")).items] == ids[-1:]
+    assert (await script.ok("status", "--json")).item["robots"] == {"offline": 1203}
+    assert (await script("emergency-stop", ids[-1], "--json")).item["robot_id"] == ids[-1]
+    wrong = await script("robots", "list", "--state", "No word")
+    assert wrong.status == 1 and "state" in wrong.err
+
+
 async def test_a_picture_is_written_whole_or_not_at_all(robot, with_token, tmp_path):
     jpeg = b"\xff\xd8\xff" + b"p" * 100 + b"\xff\xd9"
     await robot.http.put("/api/v1/robot/cameras/wrist", content=jpeg, headers={"Content-Type": "image/jpeg"})
@@ -132,44 +220,23 @@ async def test_credentials_are_given_changed_and_taken(with_token, connect, anon
     assert again.status == 1 and "lefleet robots rotate robot-7" in again.err
     made = (await script.ok("robots", "rotate", "robot-7", "--json")).item
     assert await is_known(first)
+    shown = (await script.ok("robots", "credential", "robot-7")).out
+    assert "rotating" in shown and "code valid until" in shown
     second = await enrol(made["code"])
     assert (await is_known(first), await is_known(second)) == (False, True)
     assert (await script.ok("robots", "show", "robot-7", "--json")).item["site"] == "lab"
+    state = (await script.ok("robots", "credential", "robot-7", "--json")).item
+    assert state["since"] and state["used_at"] and (state["renewed_at"], state["code_until"]) == (None, None)
     assert (await script("robots", "revoke", "robot-7")).status == 2
     assert (await script.ok("robots", "revoke", "robot-7", "--yes", "--json")).item["changed"] is True
     assert not await is_known(second)
     assert "retired already" in (await script.ok("robots", "revoke", "robot-7", "--yes")).out
+    assert "revoked" in (await script.ok("robots", "credential", "robot-7")).out
+    assert (await script("robots", "credential", "robot-8")).status == 1
     await script.ok("robots", "register", "robot-7")
     assert (await script("robots", "rotate", "robot-8")).status == 1
     viewer = await with_token(Role.VIEWER)
     assert "role admin" in (await viewer("robots", "register", "robot-9")).err
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_tab_completes_robots_and_says_nothing_without_a_server(
-    robot, enrol, with_token, stranger, free_port, shell
-):
-    await (await enrol("other-2")).http.aclose()
-    somebody = await with_token(Role.VIEWER)
-    line = "lefleet robots show rob"
-    asked = {"bash": {"COMP_WORDS": line, "COMP_CWORD": "3"}}.get(shell, {"_TYPER_COMPLETE_ARGS": line})
-    asked |= {"_LEFLEET_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    somebody.environment |= asked
-    done = await somebody()
-    assert "robot-1" in done.out and "other-2" not in done.out
-    alone = stranger(LEFLEET_URL=f"http://127.0.0.1:{free_port()}", LEFLEET_TOKEN="lft_x", **asked)
-    done = await alone()
-    assert (done.out.strip(), done.err) == ("_files" if shell == "zsh" else "", "")
-
-
-@pytest.mark.parametrize(("line", "word"), [("lefleet sets show cu", 3), ("lefleet episodes list --in-set cu", 4)])
-async def test_tab_completes_sets(robot, with_token, line, word):
-    somebody = await with_token()
-    for name in ("cubes", "mugs"):
-        await somebody.ok("sets", "create", name)
-    somebody.environment |= {"_LEFLEET_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word)}
-    done = await somebody()
-    assert "cubes" in done.out and "mugs" not in done.out
 
 
 async def test_robots_are_rested_resumed_and_given_a_task(robot, enrol, with_token):

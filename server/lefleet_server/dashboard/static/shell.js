@@ -45,6 +45,18 @@ class Sections extends HTMLElement {
 }
 customElements.define("lf-sections", Sections);
 
+// <lf-theme>: tells the server of a switch (event "theme", detail: whether to dark).
+class Theme extends HTMLElement {
+  connectedCallback() {
+    this.tell = () => this.dispatchEvent(new CustomEvent("theme", { detail: document.documentElement.dataset.theme === "dark" }));
+    document.addEventListener("lefleet:theme", this.tell);
+  }
+  disconnectedCallback() {
+    document.removeEventListener("lefleet:theme", this.tell);
+  }
+}
+customElements.define("lf-theme", Theme);
+
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-theme-switch], [data-log-out], [data-copy]");
   if (!target) return;

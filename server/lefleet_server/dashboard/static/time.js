@@ -1,4 +1,5 @@
 // <lf-time datetime="ISO 8601" look="ago|short|long">: an instant in the viewer's zone and language.
+// <lf-dated>: writes the day of each option[data-at] in it behind the option's text, in the viewer's zone.
 // <lf-day>: tells the server when the viewer's day began (event "day", detail: milliseconds since the epoch).
 
 // Robots' and servers' clocks are compared with the server's, not with a phone whose clock is wrong.
@@ -49,6 +50,24 @@ class Time extends HTMLElement {
   }
 }
 customElements.define("lf-time", Time);
+
+const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+
+class Dated extends HTMLElement {
+  connectedCallback() {
+    this.observer = new MutationObserver(() => this.show());
+    this.observer.observe(this, { childList: true, subtree: true });
+    this.show();
+  }
+  disconnectedCallback() {
+    this.observer.disconnect();
+  }
+  show() {
+    for (const option of this.querySelectorAll("option[data-at]:not([label])"))
+      option.label = `${option.textContent}, last ${date.format(Date.parse(option.dataset.at))}`;
+  }
+}
+customElements.define("lf-dated", Dated);
 
 class Day extends HTMLElement {
   connectedCallback() {

@@ -16,8 +16,9 @@ export function buildCard(fleet, row, article) {
   const policy = make("span", "lf-mono lf-cut lf-muted");
   const policyLine = make("div", "lf-policy", {}, type, policy);
   const trouble = issues();
-  const [hz, late, waiting, celsius] = [fact("Rate held", "Hz"), fact("Lateness p99", "ms"), fact("To upload", ""), fact("Hottest", "°C")];
-  const facts = make("div", "lf-facts", {}, ...[hz, late, waiting, celsius].map((each) => each.element));
+  const [hz, late, waiting] = [fact("Rate held", "Hz"), fact("Lateness p99", "ms"), fact("To upload", "")];
+  const [celsius, host] = [fact("Motors", "°C"), fact("Host", "°C")]; // the hottest of each
+  const facts = make("div", "lf-facts", {}, ...[hz, late, waiting, celsius, host].map((each) => each.element));
   const [spool, disk] = [use("Spool"), use("Disk")];
   const body = make("div", "lf-robot-body", {}, policyLine, trouble.element, facts, make("div", "lf-bars", {}, spool.element, disk.element));
   const verdict = verdictRow(fleet, id);
@@ -50,6 +51,8 @@ export function buildCard(fleet, row, article) {
     waiting.show(now.waiting == null ? "—" : String(now.waiting));
     celsius.element.hidden = now.celsius == null;
     celsius.show(number(now.celsius, 0), now.celsius >= 65 ? "bad" : now.celsius >= 55 ? "warn" : "");
+    host.element.hidden = now.host == null;
+    host.show(number(now.host?.[0], 0), now.host?.[1]);
     spool.show(now.spool, percent(now.spool));
     disk.show(now.disk, `${size(now.diskFree)} free`);
     verdict.show(now);

@@ -60,9 +60,9 @@ class Fleet extends HTMLElement {
   apply(changes) {
     const { changed, moved } = this.model.apply(changes);
     for (const id of changed) this.showRobot(id);
-    const { sort, q, health, policy, release } = this.criteria;
+    const { sort, q, health, policy, release, site } = this.criteria;
     const live = LIVE_KEYS.has(sort.replace("-", "")) && performance.now() - this.arrangedAt > REORDER_MS;
-    if (moved || live || q || health || policy || release) this.arrange();
+    if (moved || live || q || health || policy || release || site) this.arrange();
     else this.toolbar.show(this.criteria, this.ordered.length, this.model);
     this.showBar();
   }

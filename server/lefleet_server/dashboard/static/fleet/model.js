@@ -68,9 +68,10 @@ const KEYS = {
   spool: (row) => row.spool,
   disk: (row) => row.disk,
   celsius: (row) => row.celsius,
+  host: (row) => row.host?.[0],
   seen: (row) => row.seen,
 };
-export const LIVE_KEYS = new Set(["health", "hz", "late", "spool", "disk", "celsius", "seen", "state"]);
+export const LIVE_KEYS = new Set(["health", "hz", "late", "spool", "disk", "celsius", "host", "seen", "state"]);
 
 // "late" or "-late"; what was not said comes last either way, and the name decides between equals.
 function order(sort) {

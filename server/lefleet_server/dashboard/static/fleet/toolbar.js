@@ -86,10 +86,15 @@ export class Toolbar {
     const key = JSON.stringify([chosen, choices]);
     set(select, "data-set", chosen ? "yes" : "no");
     select.hidden = choices.length < 2 && !chosen;
+    this.offer(select, select.dataset.all, chosen, choices.map(([value, count]) => [value, `${last(value)} (${count})`]), key);
+  }
+
+  // Values with their texts, when `key` says that they are others than before.
+  offer(select, all, chosen, choices, key) {
     if (select.dataset.filled === key || document.activeElement === select) return; // never under an open list
     select.dataset.filled = key;
-    const options = choices.map(([value, count]) => make("option", "", { value }, `${last(value)} (${count})`));
-    select.replaceChildren(make("option", "", { value: "" }, select.dataset.all), ...options);
+    const options = choices.map(([value, text]) => make("option", "", { value }, text));
+    select.replaceChildren(make("option", "", { value: "" }, all), ...options);
     select.value = chosen;
   }
 
@@ -99,10 +104,9 @@ export class Toolbar {
     this.view.hidden = !this.views.length;
     this.forget.hidden = !found;
     this.keep.hidden = Boolean(found) || !here;
-    const names = this.views.map(([name]) => make("option", "", { value: name }, name));
-    this.view.replaceChildren(make("option", "", { value: "" }, "Saved views"), ...names);
-    this.view.value = found?.[0] ?? "";
     set(this.view, "data-set", found ? "yes" : "no");
+    const names = this.views.map(([name]) => name);
+    this.offer(this.view, "Saved views", found?.[0] ?? "", names.map((name) => [name, name]), JSON.stringify([found?.[0], names]));
   }
 
   takeView(name) {

@@ -59,7 +59,7 @@ class Player extends HTMLElement {
     const address = this.getAttribute("frames");
     const url = (camera, tick) => address.replace("{camera}", encodeURIComponent(camera)).replace("{tick}", tick);
     this.frames = new Frames(cameras, seqs, times.length, url, () => (this.stale = true));
-    if (this.hasAttribute("videos")) this.buildVideos(cameras);
+    if (this.hasAttribute("videos") && cameras.length) this.buildVideos(cameras, times);
     this.onKey = (event) => this.transport.key(event);
     document.addEventListener("keydown", this.onKey);
     this.stale = true;
@@ -84,9 +84,10 @@ class Player extends HTMLElement {
     this.append(row);
   }
 
-  buildVideos(cameras) {
+  buildVideos(cameras, times) {
     const urls = JSON.parse(this.getAttribute("videos"));
-    this.videos = new Videos(cameras.map((camera) => urls[camera]));
+    const pictures = this.frames.tracks[0].unique.map((tick) => times[tick]);
+    this.videos = new Videos(cameras.map((camera) => urls[camera]), times, pictures);
     this.videos.elements.forEach((video, i) => this.canvases[i].after(video));
     this.frames.ahead = AHEAD_OF_VIDEO;
   }

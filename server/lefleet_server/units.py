@@ -22,6 +22,10 @@ def thousands(value: int) -> str:
     return f"{value:,}".replace(",", "\u2009")
 
 
+def counted(episodes: int) -> str:
+    return f"{thousands(episodes)} episode{'' if episodes == 1 else 's'}"
+
+
 def percent(part: int, whole: int) -> str:
     return DASH if whole == 0 else f"{100 * part / whole:.0f}"
 
@@ -46,6 +50,10 @@ def lasting(seconds: float) -> str:
 
 def short_commit(commit: str) -> str:
     return commit[:7]
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def repo_name(repo: str) -> str:

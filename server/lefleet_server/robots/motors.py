@@ -1,12 +1,16 @@
 """What a robot's metrics say of its motors. Pure: reads Prometheus' text, and of that only the lines about motors.
 
-The client library's parser takes a hundred times as long for a whole text, and this is done for every heartbeat.
+A number that cannot be counts as not told: one robot's must not keep the others from being shown. The client library's
+parser takes a hundred times as long for a whole text, and this is done for every heartbeat.
 """
 
-import math
 import re
 from dataclasses import dataclass, field
 
+from lefleet_server.fields import PLAUSIBLE
+
+MOST_MOTORS = 64
+"""As many as a heartbeat may name joints."""
 _LINE = re.compile(
     r"^lefleet_motor_(temperature_celsius|voltage_volts|current_amperes|load_ratio|errors_total)"
     r'\{joint="([^"]*)"\} (\S+)',
@@ -49,7 +53,7 @@ def read(metrics: str) -> Arm:
     """An empty one where the text says nothing of motors: a simulated arm has none."""
     motors: dict[str, Motor] = {}
     for name, joint, text in _LINE.findall(metrics):
-        if (value := _number(text)) is not None:
+        if (value := _number(text)) is not None and (joint in motors or len(motors) < MOST_MOTORS):
             setattr(motors.setdefault(joint, Motor()), name, value)
     reads = {result: _number(text) for result, text in _READS.findall(metrics)}
     ok, failed = reads.get("ok"), reads.get("failed")
@@ -63,4 +67,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= PLAUSIBLE else None  # NaN is not

@@ -1,22 +1,29 @@
 """A robot at a glance: what its last heartbeat and its metrics say, and what of that a person should see to. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from lefleet_server.dashboard.motors import Arm
-from lefleet_server.dashboard.parts import Tone
-from lefleet_server.dashboard.units import number, repo_name, short_commit
+from lefleet_server.alerts import Alert
 from lefleet_server.robots.models import RobotVerdict
+from lefleet_server.robots.motors import Arm
 from lefleet_server.robots.stops import Stop, StopState
 from lefleet_server.robots.wish_schemas import RebootOut, RestOut, TaskOut
+from lefleet_server.units import counted, lasting, number, repo_name, short_commit
+
+type Tone = Literal["good", "warn", "bad", "off"]
+type Level = Literal["", "warn", "bad"]
 
 LATE_MS = 10.0
 """A third of a tick at 30 Hz: later than this the arm is seen to jerk."""
 NEARLY_FULL, FULL = 0.8, 0.95
+_MINUTE_S = 60.0
+_NEVER = datetime.min.replace(tzinfo=UTC)
 WARM_C, HOT_C = 55.0, 65.0
 """An STS3215 switches its torque off at 70 degrees, unless its register 13 says otherwise."""
+HOST_WARM_C, HOST_HOT_C = 85.0, 97.0
+"""An Orin slows itself down at 99 degrees; `lefleet-agent doctor` judges by the same."""
 
 _BAD_STATES = {
     "estopped": "Emergency stop",
@@ -59,6 +66,11 @@ class RobotState:
     reboot: RebootOut | None = None
     hw: str = ""
     """What it runs on, as it said when it enrolled."""
+    now: datetime = _NEVER
+    """When this was read, by the database's clock."""
+    alerts: Sequence[Alert] | None = None
+    """Of Prometheus, those that fire; None where nobody asks, or it is not heard."""
+    alerts_unknown_since: datetime | None = None
 
     @property
     def retired(self) -> bool:
@@ -129,14 +141,53 @@ class RobotState:
         return self._part("disk").get("free_bytes")
 
     @property
+    def host_celsius(self) -> float | None:
+        """Of the hottest zone of its computer."""
+        return self._part("temperature").get("celsius") if self.online else None
+
+    @property
+    def host_zone(self) -> str:
+        return self._part("temperature").get("zone") or ""
+
+    @property
+    def host_tone(self) -> Level:
+        return level(self.host_celsius, HOST_WARM_C, HOST_HOT_C)
+
+    @property
+    def libraries(self) -> str:
+        """`LeRobot 0.6.1 · torch 2.7.1`; empty when it does not tell."""
+        return self._versions(lerobot="LeRobot", torch="torch")
+
+    @property
+    def system(self) -> str:
+        """`Jetson Linux 36.4.3 · Linux 5.15.148-tegra`; empty when it does not tell."""
+        return self._versions(jetson_linux="Jetson Linux", kernel="Linux")
+
+    def _versions(self, **titles: str) -> str:
+        told = self._part("versions")
+        return " · ".join(f"{title} {told[name]}" for name, title in titles.items() if told.get(name))
+
+    @property
+    def drift(self) -> Sequence[str] | None:
+        """The roles that its host differed from; None when it was never compared."""
+        return self._part("drift").get("roles")
+
+    @property
+    def compared(self) -> str:
+        """How long ago that was: `compared 3 hours ago`."""
+        seconds = self.now.timestamp() - self._part("drift").get("checked_unix_s", 0)
+        return f"compared {lasting(seconds)} ago" if seconds >= _MINUTE_S else "compared just now"
+
+    @property
     def issues(self) -> tuple[Issue, ...]:
-        """The worst first; none of a retired robot."""
+        """The worst first; none of a retired robot. That it is offline stands before its alerts."""
         if self.retired:
             return ()
         if not self.online:
-            return (Issue("bad", "Offline" if self.seen_at else "Never heard of"),)
-        found = [*self._state_issues(), *self._load_issues()]
-        return tuple(sorted(found, key=lambda issue: issue.tone != "bad"))
+            # What it said last is old; alerts are Prometheus' and of now.
+            offline = Issue("bad", "Offline" if self.seen_at else "Never heard of")
+            return (offline, *_worst_first(self._alert_issues()))
+        return _worst_first([*self._state_issues(), *self._load_issues(), *self._host_issues(), *self._alert_issues()])
 
     @property
     def health(self) -> Tone:
@@ -162,6 +213,8 @@ class RobotState:
             found.append(Issue("bad", f"Spool: {spool['error']}"[:200]))
         if spool.get("lost_episodes"):
             found.append(Issue("warn", f"{spool['lost_episodes']} episodes lost"))
+        if refused := spool.get("refused_episodes"):
+            found.append(Issue("warn", f"{counted(refused)} refused: lefleet-agent doctor names them"))
         return found
 
     def _load_issues(self) -> list[Issue]:
@@ -175,6 +228,33 @@ class RobotState:
             joint, celsius = hottest
             found.append(Issue("bad" if celsius >= HOT_C else "warn", f"{joint} at {celsius:.0f} °C"))
         return found
+
+    def _host_issues(self) -> list[Issue]:
+        found = []
+        if (tone := self.host_tone) and self.host_celsius is not None:
+            found.append(Issue(tone, f"Host at {self.host_celsius:.0f} °C ({self.host_zone})"))
+        if self.drift:
+            found.append(Issue("warn", f"Differs from its roles: {', '.join(self.drift)} ({self.compared})"))
+        return found
+
+    def _alert_issues(self) -> list[Issue]:
+        return list(map(alerting, self.alerts or ()))
+
+
+def _worst_first(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    return tuple(sorted(issues, key=lambda issue: issue.tone != "bad"))
+
+
+def alerting(alert: Alert) -> Issue:
+    words = f"Alert {alert.name}: {alert.summary}" if alert.summary else f"Alert {alert.name}"
+    return Issue("bad" if alert.severity == "critical" else "warn", words)
+
+
+def level(value: float | None, warn: float, bad: float) -> Level:
+    """Of what is the worse the more there is."""
+    if value is None:
+        return ""
+    return "bad" if value >= bad else "warn" if value >= warn else ""
 
 
 def part(used: float | None, whole: float | None) -> float | None:

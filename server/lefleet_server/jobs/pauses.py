@@ -1,0 +1,35 @@
+"""Which queues a worker leaves alone for a while, because the server's own trouble ended their jobs."""
+
+import time
+from collections.abc import Callable, Iterable
+
+_FIRST_S = 2.0
+LONGEST_S = 30.0
+
+
+class Pauses:
+    """Of one worker. Each is twice as long as the one before, until a job of its queue succeeds."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._lengths_s: dict[str, float] = {}
+        self._ends_s: dict[str, float] = {}
+
+    def begin(self, queue: str) -> bool:
+        """After a job's end by trouble. True: it is the first since one succeeded."""
+        first = queue not in self._lengths_s
+        # What was begun before the pause and ends within it tells of the same trouble.
+        if first or self._now_s() >= self._ends_s[queue]:
+            self._lengths_s[queue] = _FIRST_S if first else min(2 * self._lengths_s[queue], LONGEST_S)
+            self._ends_s[queue] = self._now_s() + self._lengths_s[queue]
+        return first
+
+    def end(self, queue: str) -> bool:
+        """After a job's success. True: there had been trouble."""
+        self._ends_s.pop(queue, None)
+        return self._lengths_s.pop(queue, None) is not None
+
+    def open(self, queues: Iterable[str]) -> list[str]:
+        """Those that are not paused now."""
+        now_s = self._now_s()
+        return [queue for queue in queues if self._ends_s.get(queue, now_s) <= now_s]
