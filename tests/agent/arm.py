@@ -82,3 +82,9 @@ def told(config: Path) -> dict:
         return json.loads((config.parent / "state" / "run" / "control.json").read_text())
     except FileNotFoundError:
         return {"state": "", "detail": ""}
+
+
+def ticks(config: Path) -> bool:
+    """An episode runs and has a tick: one that ends before its first leaves no file."""
+    said = told(config)
+    return said["state"] == "running" and bool((said["episode"] or {}).get("ticks"))

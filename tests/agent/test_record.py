@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from arm import Lab, eventually, told
+from arm import Lab, eventually, ticks, told
 from sts3215 import GOAL, TORQUE
 
 from lefleet_agent.requests import takeover
@@ -41,7 +41,7 @@ def test_a_person_records_demonstrations(recording, config, lefleet_agent, follo
         leader.bus.servos[6].position = 2500
         assert eventually(lambda: follows(follower, leader), 20)
         assert lefleet_agent("begin").returncode == 0
-        assert eventually(lambda: told(config)["state"] == "running", 20)
+        assert eventually(lambda: ticks(config), 20)
         leader.bus.servos[2].position = 2200 - 100 * number
         assert eventually(lambda: follows(follower, leader), 20)
         assert lefleet_agent("outcome", outcome).returncode == 0

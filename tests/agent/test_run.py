@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from arm import eventually, told
+from arm import eventually, ticks, told
 
 from lefleet_agent.requests import takeover
 
@@ -34,7 +34,7 @@ def started(config, leader, agent_command, lefleet_agent) -> Iterator[subprocess
 
 @pytest.fixture
 def running(started, config) -> subprocess.Popen[bytes]:
-    assert eventually(lambda: told(config)["state"] == "running", 240)
+    assert eventually(lambda: ticks(config), 240)
     return started
 
 
@@ -75,7 +75,7 @@ def test_a_person_takes_over_from_the_policy_and_hands_back(running, config, lef
 
 
 def test_a_stop_ends_the_episode_and_leaves_no_process_behind(running, config):
-    assert eventually(lambda: told(config)["state"] == "running", 60)
+    assert eventually(lambda: ticks(config), 60)
     parts = psutil.Process(running.pid).children(recursive=True)
     assert {"lefleet-policy"} <= {part.name() for part in parts}
     running.send_signal(signal.SIGTERM)

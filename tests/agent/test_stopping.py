@@ -8,7 +8,7 @@ import time
 
 import h5py
 import pytest
-from arm import eventually, told
+from arm import eventually, ticks, told
 
 from lefleet_agent import memory
 from lefleet_agent.verdict import begin_episode
@@ -23,7 +23,7 @@ def recording(config, agent_command):
     with subprocess.Popen(words) as process:
         assert eventually(lambda: told(config)["state"] == "resetting", PATIENCE_S)
         begin_episode(config.parent / "state" / "run")
-        assert eventually(lambda: told(config)["state"] == "running" and told(config).get("loop"), PATIENCE_S)
+        assert eventually(lambda: ticks(config), PATIENCE_S)
         yield process
         process.kill()
 

@@ -1,12 +1,9 @@
 """The audit log on its page: filtered in the address, paged without gaps, its details readable."""
 
-from functools import partial
-
 import httpx
 import pytest
-from playwright.async_api import Error as PlaywrightError
+from demotion import pressed_after
 
-from lefleet_server.accounts import service as accounts
 from lefleet_server.accounts.models import Role
 
 PASSWORD = "a long enough password"
@@ -81,27 +78,14 @@ async def test_a_person_without_the_role_is_told_so_and_led_back(house, look):
     await viewer.page.wait_for_url(f"{house.url}/")
 
 
-PRESS_ADMIN = "[...document.querySelectorAll('.lf-roles button')].find(each => each.innerText === 'Admin')?.click()"
+PRESS_ADMIN = "[...document.querySelectorAll('.lf-roles button')].find(each => each.innerText === 'Admin').click()"
 REFUSED = """document.body.innerText.includes("This needs the role admin; yours is viewer now.")
     && document.querySelector(".lf-roles [aria-pressed=true]")?.innerText === "Viewer" """
 
 
 async def test_who_was_made_less_meanwhile_is_refused_on_an_open_page(house, look):
-    put = partial(accounts.put_user, username="max", password=PASSWORD, actor="test")
-    house.server.do(partial(put, role=Role.ADMIN))
-    becomes = partial(accounts.change_user, username="max", disabled=None, actor="test")
-    admin = await look(house.url, "max")
-    for _ in range(10):
-        house.server.do(partial(becomes, role=Role.ADMIN))
-        await admin.open("/people/vic")
-        house.server.do(partial(becomes, role=Role.VIEWER))
-        try:
-            await admin.page.evaluate(PRESS_ADMIN)
-            await admin.page.wait_for_function(REFUSED, timeout=4000)
-            break
-        except PlaywrightError:
-            continue  # drawn anew before: all open pages are looked after every three seconds
-    else:
-        pytest.fail("no press was answered before the page was drawn anew")
+    admin = await pressed_after(
+        house.server, look, "/people/vic", PRESS_ADMIN, REFUSED, becomes=Role.VIEWER, name="max"
+    )
     await admin.page.goto("about:blank")
     admin.errors.clear()  # the page drawn anew is a 403

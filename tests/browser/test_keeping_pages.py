@@ -4,10 +4,10 @@ from functools import partial
 
 import keeping
 import pytest
-from keeping import PASSWORD, hold, words
+from demotion import pressed_after
+from keeping import hold, words
 from test_phone import PHONE
 
-from lefleet_server.accounts import service as accounts
 from lefleet_server.accounts.models import Role
 from lefleet_server.deletion import holds
 
@@ -129,15 +129,15 @@ async def test_a_hold_that_was_placed_meanwhile_refuses_the_deletion_in_a_senten
     kept.server.do(partial(holds.release_episode, episode_id=episode, actor="user:root"))
 
 
+PRESS_DELETE = """[...document.querySelectorAll('.lf-hold button')]
+    .find(each => each.innerText.includes('Delete')).click()"""
+REFUSED = """document.body.innerText.includes('This needs the role admin; yours is operator now')
+    && !document.querySelector('[name=reason]')?.checkVisibility()"""
+
+
 async def test_who_is_no_administrator_any_more_deletes_nothing_from_an_open_page(kept, look):
-    episode = kept.episodes[3]
-    kept.server.do(partial(accounts.put_user, username="bob", role=Role.ADMIN, password=PASSWORD, actor="test"))
-    bob = await look(kept.url, "bob")
-    await bob.open(f"/episodes/{episode}")
-    kept.server.do(partial(accounts.change_user, username="bob", actor="test", role=Role.OPERATOR))
-    await bob.page.click(".lf-hold button:has-text('Delete')")
-    await bob.page.wait_for_selector("text=This needs the role admin; yours is operator now")
-    assert not await bob.page.is_visible("[name=reason]")
+    path = f"/episodes/{kept.episodes[3]}"
+    bob = await pressed_after(kept.server, look, path, PRESS_DELETE, REFUSED, becomes=Role.OPERATOR, name="bob")
     await bob.open("/storage")
     assert not await bob.page.is_visible("text=Retention")
 
