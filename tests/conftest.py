@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import structlog
 import yaml
 
 from lefleet_agent.config import AgentSettings, load
@@ -31,6 +32,14 @@ from lefleet_agent.spool import Spool
 from lefleet_agent.wiring import build_spool
 
 _numbers = itertools.count()
+
+# structlog's own choice draws the variables of every frame of an error: with an episode among them, for half a minute.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def server_command(*arguments: str | Path) -> list[str]:

@@ -18,7 +18,10 @@ from drawn_episode import Drawing
 from robot_client import RobotClient
 from served import PASSWORD, Server, create_database, free_port
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(
+    filter(Path.exists, map(Path, ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium"))), Path("/usr/bin/chromium")
+)
+"""The shell is the same browser without the window around its pages: a fifth less work for the processor."""
 OUTPUT = Path(__file__).parents[1] / "output"
 EPISODES = 23
 _FLAGS = [

@@ -40,10 +40,10 @@ async def table(many, look):
     server, robots = many
 
     async def open_(username="ada", path="/?view=table", **options):
+        viewer = await look(server.url, username, **options)
         for number, robot in enumerate(robots.values(), 1):
             if number != 100:
                 say(robot, number)
-        viewer = await look(server.url, username, **options)
         await viewer.open(path)
         await viewer.page.wait_for_selector("[data-robot]")
         return viewer

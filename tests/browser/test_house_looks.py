@@ -82,8 +82,11 @@ def named(path: str) -> str:
     return address.path.strip("/").replace("/", "-") + ("-set" if "set=" in address.query else "") or "fleet"
 
 
-@LOOKS
-@pytest.mark.parametrize("who", EYES)
+@pytest.mark.parametrize(
+    ("who", "device", "theme"),
+    [("root", "desk", "dark"), ("root", "phone", "light"), ("root", "desk", "light"), ("root", "phone", "dark")]
+    + [(who, *look) for who in ("ada", "vic") for look in (("desk", "dark"), ("phone", "light"))],
+)
 async def test_every_page_fits_and_is_built(furnished, look, who, device, theme):
     viewer = await look(furnished.url, who, **(PHONE if device == "phone" else {}))
     page = viewer.page
