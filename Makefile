@@ -69,7 +69,7 @@ drift: environment inventory ## Your fleet: where hosts differ from their roles,
 
 test: lint $(AZURITE) ## Everything that needs no root and no Docker: linters, types, roles, pytest
 	@$(PYTHON) ansible/demo/packages.py test
-	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile --durations 20
+	@$(IN) $(BIN)/pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder --durations 20
 
 # Without it the tests of Azure are skipped, and say so.
 $(AZURITE): tests/azurite/package-lock.json | environment

@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 import structlog
 import yaml
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from lefleet_agent.config import AgentSettings, load
 from lefleet_agent.episode import EpisodeInfo, Frame, Outcome, PolicyInfo
@@ -32,6 +34,10 @@ from lefleet_agent.spool import Spool
 from lefleet_agent.wiring import build_spool
 
 _numbers = itertools.count()
+
+# No test of ours judges how fast the machine is just now, neither of an example nor of making it.
+hypothesis_settings.register_profile("lefleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("lefleet")
 
 # structlog's own choice draws the variables of every frame of an error: with an episode among them, for half a minute.
 structlog.configure(

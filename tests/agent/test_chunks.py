@@ -122,7 +122,7 @@ def test_the_longest_of_the_last_computing_times_decides_when_to_ask():
     jumps=st.lists(st.floats(-50, 50), min_size=40, max_size=40),
     blend=st.integers(1, 10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_joins_move_no_further_than_the_two_chunks_differ_over_the_blend(latency, jumps, blend):
     """Each chunk is a constant: what changes from tick to tick is the join alone."""
     clock = Clock()

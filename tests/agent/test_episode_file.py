@@ -264,7 +264,7 @@ joints = arrays(np.float32, 6, elements=floats)
 times = st.integers(-(2**63), 2**63 - 1)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(vectors=st.lists(st.tuples(joints, joints, joints, times, times), min_size=1, max_size=12))
 def test_vectors_and_times_come_back_bit_for_bit(vectors, make_frames, make_journal):
     frames = [
@@ -285,7 +285,7 @@ def test_vectors_and_times_come_back_bit_for_bit(vectors, make_frames, make_jour
         assert file["/time/lateness_ns"][:].tolist() == [row[4] for row in vectors]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(numbers=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=12))
 def test_the_picture_of_each_tick_is_the_one_it_names(numbers, make_frames, make_journal, robot):
     """Whatever order a camera's numbers come in: a picture's brightness tells which it is."""
