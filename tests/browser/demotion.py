@@ -13,8 +13,8 @@ _TRIES = 10
 
 
 async def pressed_after(server, look, path: str, press: str, answered: str, *, becomes: Role, name: str):
-    """Open `path` as an administrator who then `becomes` less, `press` there (JavaScript) and wait until `answered`
-    (JavaScript too) is true; returns the viewer, whose page has been drawn anew by then.
+    """Open `path` as an administrator who then `becomes` less, `press` there (a selector) and wait until `answered`
+    (JavaScript) is true; returns the viewer, whose page has been drawn anew by then.
 
     Every open page is looked after each three seconds and drawn anew for who may do less, so that a press may find
     another page than it was meant for: it is tried again then, from the start.
@@ -28,7 +28,7 @@ async def pressed_after(server, look, path: str, press: str, answered: str, *, b
         server.do(partial(change, role=becomes))
         try:
             await viewer.page.evaluate("window.marked = true")
-            await viewer.page.evaluate(press)
+            await viewer.page.click(press, timeout=4000)
             await viewer.page.wait_for_function(answered, timeout=4000)
         except PlaywrightError:  # drawn anew before
             continue

@@ -78,7 +78,7 @@ async def test_a_person_without_the_role_is_told_so_and_led_back(house, look):
     await viewer.page.wait_for_url(f"{house.url}/")
 
 
-PRESS_ADMIN = "[...document.querySelectorAll('.lf-roles button')].find(each => each.innerText === 'Admin').click()"
+PRESS_ADMIN = ".lf-roles button:text-is('Admin')"
 REFUSED = """document.body.innerText.includes("This needs the role admin; yours is viewer now.")
     && document.querySelector(".lf-roles [aria-pressed=true]")?.innerText === "Viewer" """
 

@@ -82,11 +82,8 @@ def named(path: str) -> str:
     return address.path.strip("/").replace("/", "-") + ("-set" if "set=" in address.query else "") or "fleet"
 
 
-@pytest.mark.parametrize(
-    ("who", "device", "theme"),
-    [("root", "desk", "dark"), ("root", "phone", "light"), ("root", "desk", "light"), ("root", "phone", "dark")]
-    + [(who, *look) for who in ("ada", "vic") for look in (("desk", "dark"), ("phone", "light"))],
-)
+@LOOKS
+@pytest.mark.parametrize("who", EYES)
 async def test_every_page_fits_and_is_built(furnished, look, who, device, theme):
     viewer = await look(furnished.url, who, **(PHONE if device == "phone" else {}))
     page = viewer.page

@@ -129,8 +129,7 @@ async def test_a_hold_that_was_placed_meanwhile_refuses_the_deletion_in_a_senten
     kept.server.do(partial(holds.release_episode, episode_id=episode, actor="user:root"))
 
 
-PRESS_DELETE = """[...document.querySelectorAll('.lf-hold button')]
-    .find(each => each.innerText.includes('Delete')).click()"""
+PRESS_DELETE = ".lf-hold button:has-text('Delete')"
 REFUSED = """document.body.innerText.includes('This needs the role admin; yours is operator now')
     && !document.querySelector('[name=reason]')?.checkVisibility()"""
 
