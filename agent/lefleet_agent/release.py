@@ -20,6 +20,8 @@ from lefleet_agent.files import fsync_folder
 
 REQUIRED = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
 MANIFEST = "release.json"
+MOST_LISTING_BYTES = 64 << 10
+"""Of the files' names and checksums as JSON: each episode file has them in an attribute, and may have no more."""
 # safetensors dtype -> unsigned storage of the same size, and its exponent bits.
 FLOATS = {
     "F64": (np.uint64, np.uint64(0x7FF0000000000000)),
@@ -62,6 +64,12 @@ def describe(folder: Path, repo: str, commit: str) -> PolicyInfo:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
+    listing_bytes = len(json.dumps(files).encode())
+    if listing_bytes > MOST_LISTING_BYTES:
+        raise ReleaseError(
+            f"{folder.name}: holds {len(files)} files, whose names and checksums take {listing_bytes} bytes; every "
+            f"episode file has them, with at most {MOST_LISTING_BYTES}. Leave only the policy's own files in the folder"
+        )
     # The same files from another commit are another release: provenance must name the one that was installed.
     listing = f"{repo}\n{commit}\n" + "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
     return PolicyInfo(repo, commit, hashlib.sha256(listing.encode()).hexdigest(), str(config.get("type")), files)

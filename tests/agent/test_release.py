@@ -61,6 +61,18 @@ def test_a_missing_file_is_refused_by_name_and_leaves_nothing(store, checkpoint,
     assert not (tmp_path / "releases").exists()
 
 
+def test_more_files_than_an_episode_file_can_list_are_refused(store, checkpoint):
+    for number in range(900):
+        (checkpoint / f"events.{number:05}.log").touch()
+    with pytest.raises(ReleaseError, match=r"checkpoint: holds 905 files, .* Leave only the policy's own files"):
+        store.install(checkpoint, "lab/act", "1")
+    assert store.active_digest() is None
+    for path in checkpoint.glob("events.00[1-9]*"):
+        path.unlink()
+    info, _ = store.install(checkpoint, "lab/act", "1")
+    assert len(info.files) == 105
+
+
 def test_a_missing_processor_state_is_refused_by_name(store, checkpoint):
     (checkpoint / "stats.safetensors").unlink()
     with pytest.raises(ReleaseError, match=r"stats\.safetensors"):

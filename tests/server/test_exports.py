@@ -16,7 +16,7 @@ import pytest
 from exported import DATASETS, Mcap, Rrd, datasets, pictures
 from sqlalchemy import text
 from starlette.requests import ClientDisconnect
-from workers import analyse
+from workers import Vanishing, analyse
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.episodes import stores
@@ -398,6 +398,12 @@ async def test_a_client_that_goes_before_the_first_byte_leaves_no_file(app, oper
         await app(scope, receive, send)
     assert gone.is_set(), "it was made and about to be sent"
     assert stored("making") == []
+
+
+async def test_a_file_that_the_host_cannot_read_is_no_fault_of_the_file(services, settings, episode):
+    exporter = Exporter(Vanishing(services.blobs.root), stores.making(settings), 1, 60)
+    with pytest.raises(Unavailable, match=r"cannot be .* try again in \d+ s"):
+        await make(exporter, episode)
 
 
 async def test_a_full_disk_makes_nothing(services, settings, episode):

@@ -1,6 +1,7 @@
 """The queue and the analysis: each job counts once, whoever dies, and a wrong file is seen, not lost."""
 
 import asyncio
+import errno
 import json
 import signal
 from collections.abc import Callable
@@ -225,16 +226,62 @@ def test_a_queue_in_trouble_rests_longer_and_longer_until_a_job_succeeds():
     now_s, queues, waits = [0.0], ["analysis", "previews"], []
     pauses = Pauses(lambda: now_s[0])
     for turn in range(6):
-        assert pauses.begin("analysis") == (turn == 0), "logged once"
+        assert pauses.begin("analysis", turn) == (turn == 0), "logged once"
         began_s = now_s[0]
         while pauses.open(queues) == ["previews"]:
-            assert not pauses.begin("analysis"), "what ended meanwhile was begun before"
+            assert not pauses.begin("analysis", turn), "what ended meanwhile was begun before"
             now_s[0] += 1
         waits.append(now_s[0] - began_s)
     assert waits == [2, 4, 8, 16, LONGEST_S, LONGEST_S]
     assert pauses.open(queues) == queues
-    assert [pauses.end("analysis"), pauses.end("analysis")] == [True, False]
-    assert pauses.begin("analysis")
+    assert [pauses.end("analysis", 1), pauses.end("analysis", 1)] == [True, False]
+    assert pauses.begin("analysis", 1)
+
+
+def test_a_job_whose_trouble_others_do_not_share_makes_no_pause_and_waits_longer_and_longer():
+    pauses = Pauses(lambda: 0.0)
+    assert pauses.alone(1) == 0, "it may be everybody's"
+    pauses.begin("analysis", 1)
+    assert pauses.alone(1) == 0, "nobody succeeded since"
+    pauses.end("previews", 2)
+    assert pauses.alone(1) == 0, "another queue's success says nothing"
+    pauses.end("analysis", 3)
+    waits_s = [queue.put_off_s(pauses.alone(1)) for _ in range(8)]
+    assert waits_s == [20, 40, 80, 160, 320, 640, 640, 640]
+    assert pauses.open(["analysis"]) == ["analysis"]
+    pauses.end("analysis", 1)
+    assert queue.put_off_s(pauses.alone(1)) == 10
+
+
+async def test_one_file_on_a_bad_sector_does_not_hold_up_the_others(
+    services, settings, operator, robot, episode_file, episode
+):
+    class BadSector(Analyser):
+        """The disk cannot read one of the episodes, and nothing else is wrong."""
+
+        async def __call__(self, job):
+            if job.episode_id == episode:
+                raise OSError(errno.EIO, "Input/output error")
+            return await super().__call__(job)
+
+    now_s = [0.0]
+    pauses = Pauses(lambda: now_s[0])
+    async with working(services, settings, BadSector(services.db, services.blobs, 60), pauses):
+        await until(services, lambda found: found[0].reason)
+        now_s[0] += LONGEST_S
+        good = episode_file()
+        assert (await robot.upload(good)).status_code == 204
+        await until(services, lambda found: [job.episode_id for job in found] == [episode])
+        for _ in range(2):
+            async with services.db.transaction() as session:
+                await session.execute(text("UPDATE jobs SET run_after = now(), reason = NULL"))
+                await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": queue.CHANNEL})
+            (job,) = await until(services, lambda found: found[0].state == "queued" and found[0].reason)
+            assert (job.attempts, pauses.open([analysis.QUEUE])) == (0, [analysis.QUEUE])
+    async with services.db.session() as session:
+        wait_s = await session.scalar(text("SELECT extract(epoch FROM run_after - now()) FROM jobs WHERE reason <> ''"))
+    assert 20 < wait_s <= 40
+    assert (await operator.get(f"/api/v1/episodes/{good.stem}/analysis")).json()["state"] == "analysed"
 
 
 async def test_a_check_that_takes_too_long_is_a_failed_attempt_and_no_fault_of_the_episode(

@@ -77,6 +77,8 @@ class Exporter:
             said = {"error": str(error)}
         except bounded.EndedEarlyError as error:
             raise _later(str(error)) from error
+        if "failed" in said:
+            raise _later(said["failed"])
         if "error" in said:
             raise Invalid(
                 f"no {kind} can be made of the episode's file: {said['error']}"[:2000], kind="invalid-episode"

@@ -19,8 +19,8 @@ CHANNEL = "lefleet_jobs"
 LATER = 10
 """Priority of work done over: behind what just arrived (0)."""
 _LONGEST_WAIT_S = 3600.0
-PUT_OFF_S = 10.0
-"""Until a job is tried again that the server's own trouble ended; in an outage the workers' pauses are longer."""
+_PUT_OFF_S = 10.0
+_LONGEST_PUT_OFF_S = 640.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,12 @@ class Depth:
 def wait_s(attempts: int) -> float:
     """Seconds before the next attempt after so many failed: 2, 4, 8, ... at most an hour. Pure."""
     return min(2.0 ** min(attempts, 16), _LONGEST_WAIT_S)
+
+
+def put_off_s(alone: int) -> float:
+    """Seconds until a job is tried again that the server's own trouble ended: 10, in an outage the workers' pauses are
+    longer. Where that happened so many times while others of its queue succeeded: 20, 40, ... at most 640. Pure."""
+    return min(_PUT_OFF_S * 2.0 ** min(alone, 16), _LONGEST_PUT_OFF_S)
 
 
 async def enqueue(session: AsyncSession, queue: str, episodes: Sequence[str], version: int, priority: int = 0) -> int:
@@ -113,10 +119,13 @@ async def hand_back(session: AsyncSession, job: Claimed) -> None:
     await session.execute(select(func.pg_notify(CHANNEL, job.queue)))
 
 
-async def put_off(session: AsyncSession, job: Claimed, reason: str) -> str | None:
-    """An attempt that the server's own trouble ended: it does not count. `queued`; None when the claim was not held."""
+async def put_off(session: AsyncSession, job: Claimed, reason: str, alone: int = 0) -> str | None:
+    """An attempt that the server's own trouble ended: it does not count. `queued`; None when the claim was not held.
+
+    `alone`: as in `put_off_s`.
+    """
     values = {"state": "queued", "attempts": Job.attempts - 1, "reason": reason[:2000], "claim": None}
-    later = func.now() + timedelta(seconds=PUT_OFF_S)
+    later = func.now() + timedelta(seconds=put_off_s(alone))
     query = update(Job).where(*_held(job)).values(**values, heartbeat_at=None, run_after=later).returning(Job.state)
     return (await session.execute(query)).scalar_one_or_none()
 
@@ -168,8 +177,8 @@ async def retry_dead(session: AsyncSession, ids: Sequence[int] | None) -> int:
 
 def _is_due() -> ColumnElement[bool]:
     """Also where it waits longer than there is a reason for: the clock that said until when was ahead."""
-    put_off_s = case((Job.reason.is_not(None), PUT_OFF_S), else_=0.0)
-    longest_s = func.greatest(func.least(func.power(2.0, Job.attempts), _LONGEST_WAIT_S), put_off_s)
+    longest_put_off_s = case((Job.reason.is_not(None), _LONGEST_PUT_OFF_S), else_=0.0)
+    longest_s = func.greatest(func.least(func.power(2.0, Job.attempts), _LONGEST_WAIT_S), longest_put_off_s)
     clock_was_ahead = Job.run_after > func.now() + func.make_interval(0, 0, 0, 0, 0, 0, longest_s)
     return or_(Job.run_after <= func.now(), clock_was_ahead)
 

@@ -122,7 +122,7 @@ class Worker:
             result = await self._put_off(job, error)
         except Exception as error:  # noqa: BLE001 - top of a job: whatever it raises is its reason
             result = await self._fail(job, error)
-        if result == "done" and self.pauses.end(job.queue):
+        if result == "done" and self.pauses.end(job.queue, job.id):
             log.info("jobs of the queue succeed again", queue=job.queue)
         log.info("job ended", queue=job.queue, episode=job.episode_id, attempt=job.attempts, result=result)
         self.metrics.jobs_ended.labels(job.queue, result).inc()
@@ -149,12 +149,21 @@ class Worker:
     async def _put_off(self, job: Claimed, error: Exception) -> str:
         """It does not count, and the queue rests: an outage would otherwise go through all of it again and again."""
         reason = f"{type(error).__name__}: {error}"
-        if self.pauses.begin(job.queue):
+        times = self.pauses.alone(job.id)
+        if times:
+            log.warning(
+                "job put off; others of its queue succeed",
+                queue=job.queue,
+                episode=job.episode_id,
+                times=times,
+                reason=reason[:500],
+            )
+        elif self.pauses.begin(job.queue, job.id):
             log.warning("the server's own trouble; jobs of the queue wait", queue=job.queue, reason=reason[:500])
 
         async def work() -> str:
             async with self.db.transaction() as session:
-                return "put_off" if await queue.put_off(session, job, reason) else "lost"
+                return "put_off" if await queue.put_off(session, job, reason, times) else "lost"
 
         return await self._settle("put off", work)
 
