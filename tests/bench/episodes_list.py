@@ -142,6 +142,7 @@ CASES: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "robot, policy, release": lambda d: d.release() | {"robot": d.robot()},
     "policy, release, unknown": lambda d: d.release() | {"outcome": "unknown"},
     "robot, task": lambda d: {"robot": d.robot(), "task": d.task()},
+    "robot, policy, unknown": lambda d: {"robot": d.robot(), "policy": d.policy(), "outcome": "unknown"},
     "policy, unknown": lambda d: {"policy": d.policy(), "outcome": "unknown"},
     "policy, interrupted": lambda d: {"policy": d.policy(), "interrupted": True},
     "robot, policy, failure, interrupted": lambda d: {

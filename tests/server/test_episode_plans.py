@@ -15,7 +15,7 @@ from sqlalchemy import Select, exists, func, select
 from lefleet_server import explain
 from lefleet_server.analysis import FlagName, Quality
 from lefleet_server.analysis import service as analyses
-from lefleet_server.analysis.models import EpisodeAnalysis
+from lefleet_server.analysis.models import EpisodeAnalysis, EpisodeFlag
 from lefleet_server.config import Settings
 from lefleet_server.dashboard import queries
 from lefleet_server.dashboard.filters import Filters
@@ -138,6 +138,45 @@ async def test_a_page_of_any_filter_or_pair_comes_from_an_index(many, names, dee
     # A set beside another filter costs what the smaller of both holds: here a robot's episodes, or the whole set.
     most = EPISODES // 10 if "set" in names and len(names) > 1 else MOST_ROWS
     assert looked_at(found) <= most, found
+
+
+@pytest.mark.parametrize("more", [{}, SINGLE["robot"], {"quality": Quality.CLEAN}], ids=["alone", "robot", "clean"])
+@pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
+async def test_a_task_that_ended_before_the_policy_came_is_no_walk_through_either(many, more, deep):
+    which = EpisodeFilter(policy="lab/policy-5", task=ROWS.OLD_TASK, **more)
+    async with many.session() as session:
+        found = await plan_of(session, page_of(which, deep))
+        assert (await session.scalars(page_of(which, deep))).all() == []
+    assert looked_at(found) <= 100, found
+
+
+async def test_a_policy_beside_a_task_loses_no_episode_at_either_end(many):
+    async with many.session() as session:
+        both = Episode.policy_repo == "lab/policy-3", Episode.task == ROWS.TASKS[2]
+        really = set(await session.scalars(select(Episode.id).where(*both)))
+        which = EpisodeFilter(policy="lab/policy-3", task=ROWS.TASKS[2])
+        assert {each.id for each in await session.scalars(service.matching(which))} == really != set()
+        flagged = EpisodeFilter(policy="lab/policy-3", quality=Quality.FLAGGED)
+        ids = set(await session.scalars(service.matching(flagged).with_only_columns(Episode.id)))
+        flags = select(EpisodeFlag.episode_id).where(EpisodeFlag.flag == EpisodeFlag.ANY)
+        both = Episode.policy_repo == "lab/policy-3", Episode.id.in_(flags)
+        assert ids == set(await session.scalars(select(Episode.id).where(*both))) != set()
+
+
+async def test_labels_that_say_unknown_are_found_where_there_are_none(many):
+    which = EpisodeFilter(outcome="unknown", labelled=True)
+    async with many.session() as session:
+        assert looked_at(await plan_of(session, page_of(which, False))) == 0
+
+
+@pytest.mark.parametrize("few", ["interrupted", "labelled"])
+@pytest.mark.parametrize("outcome", ["success", "failure", "unknown"])
+@pytest.mark.parametrize("deep", [False, True], ids=["newest", "deep"])
+async def test_robot_policy_outcome_and_what_few_are_cost_the_page_alone(many, few, outcome, deep):
+    values = SINGLE["robot"] | {"policy": "lab/policy-13", "outcome": outcome} | SINGLE[few]
+    async with many.session() as session:
+        found = await plan_of(session, page_of(EpisodeFilter(**values), deep))
+    assert looked_at(found) <= 51, found
 
 
 @pytest.mark.parametrize(

@@ -257,10 +257,12 @@ async def test_a_line_of_metrics_may_be_as_long_as_its_limit(robot):
     assert (await robot.heartbeat(metrics=f'lefleet_x{{a="{label}"}} 1\n')).status_code == 200
 
 
-@pytest.mark.parametrize("depth", [100, 1000, 100_000])
-async def test_a_known_robots_json_may_be_no_deeper_than_any(robot, depth):
-    await robot.heartbeat()
-    body = b'{"state": "running", "new": ' + b"[" * depth + b"]" * depth + b"}"
+@pytest.mark.parametrize("depth", [33, 150, 1000, 100_000])
+@pytest.mark.parametrize("bracket", [b"{", b"\\u007b"], ids=["as it is", "escaped"])
+async def test_a_known_robots_json_may_be_no_deeper_than_any(robot, depth, bracket):
+    await robot.heartbeat(metrics="# " + "{" * 500)
+    metrics = b'"# ' + bracket * 500 + b'"'
+    body = b'{"state": "running", "metrics": ' + metrics + b', "new": ' + b"[" * depth + b"]" * depth + b"}"
     json = {"Content-Type": "application/json"}
     answer = await robot.http.post(BEAT, content=body, headers=json)
     assert answer.status_code == 400 and "deeper than 32" in answer.json()["detail"]

@@ -50,6 +50,7 @@ class Episode(Base):
         Index("ix_episodes_robot_policy_started", "robot_id", "policy_repo", "started_at", "id"),
         Index("ix_episodes_robot_result_started", "robot_id", "result", "started_at", "id"),
         Index("ix_episodes_policy_result_started", "policy_repo", "result", "started_at", "id"),
+        Index("ix_episodes_robot_policy_result_started", "robot_id", "policy_repo", "result", "started_at", "id"),
         # What few episodes are: a walk from the newest to the first such one would be long, and these are small.
         _few("interrupted", "interrupted"),
         _few("interrupted", "interrupted", "robot_id"),
@@ -57,6 +58,7 @@ class Episode(Base):
         _few("labelled", "label_outcome IS NOT NULL"),
         _few("labelled", "label_outcome IS NOT NULL", "robot_id"),
         _few("labelled", "label_outcome IS NOT NULL", "policy_repo"),
+        _few("labelled", "label_outcome IS NOT NULL", "result"),
         _few("quarantined", "quarantined"),
         # Visited and counted soon after they arrive, so that counting reads the index alone (migration 0009).
         {

@@ -83,16 +83,39 @@ class Stretch:
     newer_than: Place | None = None
     since: datetime | None = None
     until: datetime | None = None
+    newest: tuple[ScalarSelect[datetime], ...] = ()
+    """None is newer than any of these."""
+    oldest: tuple[ScalarSelect[datetime], ...] = ()
 
-    def of(self, which: EpisodeFilter) -> "Stretch":
-        """What the filter's times leave of it."""
-        return replace(self, since=which.since, until=which.until)
+    def of(self, which: EpisodeFilter, *, counted: bool = True) -> "Stretch":
+        """What the filter leaves of it: its times and, `counted`, those of the policy, release and task that it names.
+
+        They may have ended long ago, or begun after each other's end: the index of what else is asked for would walk
+        through everything since.
+        """
+        narrowed = replace(self, since=which.since, until=which.until)
+        if not counted:
+            return narrowed
+        newest, oldest = [], []
+        flagged = which.flag is not None or which.quality == Quality.FLAGGED
+        if which.release is not None:
+            newest.append(newest_of_release("started_at", which.policy, which.release))
+        elif which.policy is not None and which.robot is None and (which.task or flagged or which.quality):
+            newest.append(_newest("started_at", _Other.policy_repo, _Other.policy_repo <= which.policy))
+        if which.task is not None:
+            newest.append(newest_of_task("started_at", which.task[:TASK_BEGINNING_CHARS]))
+            # Beside flags PostgreSQL would expect so few that it reads all of them first.
+            oldest += [_oldest_of_policy(which.policy)] if which.policy is not None and not flagged else []
+        return replace(narrowed, newest=tuple(newest), oldest=tuple(oldest))
 
     def conditions(self, started_at: _Column[datetime], id_: _Column[str]) -> list[ColumnElement[bool]]:
         """Of any table that has these: PostgreSQL carries over from one to another what is equal, not what is less."""
         place = tuple_(started_at, id_)
         found = [] if self.older_than is None else [place < tuple_(*map(literal, self.older_than))]
         found += [] if self.newer_than is None else [place > tuple_(*map(literal, self.newer_than))]
+        found += [started_at <= newest for newest in self.newest]
+        # As places, not times: of a time between two that it does not know, PostgreSQL expects one row in two hundred.
+        found += [place >= tuple_(oldest, literal("")) for oldest in self.oldest]
         found += [] if self.since is None else [started_at >= self.since]
         return found + ([] if self.until is None else [started_at < self.until])
 
@@ -127,10 +150,9 @@ def conditions(
 ) -> list[ColumnElement[bool]]:
     """Each is answered by an index of its own, alone and by pairs (tests/server/test_episode_plans.py).
 
-    A release or a task may have ended long ago, and everything since would be walked through by the index of what else
-    is asked for; so the way begins at its newest episode. Not `counted`: without that, for an estimate.
+    Not `counted`: for an estimate.
     """
-    stretch = stretch.of(which)
+    stretch = stretch.of(which, counted=counted)
     found = stretch.conditions(Episode.started_at, Episode.id)
     if which.robot is not None:
         found.append(Episode.robot_id == which.robot)
@@ -138,12 +160,8 @@ def conditions(
         found.append(Episode.policy_repo == which.policy)
     if which.release is not None:
         found.append(Episode.policy_commit == which.release)
-        newest_at = newest_of_release("started_at", which.policy, which.release)
-        found += [Episode.started_at <= newest_at] if counted else []
     if which.task is not None:
         found += _of_task(which.task)
-        newest_at = newest_of_task("started_at", which.task[:TASK_BEGINNING_CHARS])
-        found += [Episode.started_at <= newest_at] if counted else []
     if which.outcome is not None:
         found.append(Episode.result == which.outcome)
     if which.interrupted is not None:
@@ -171,6 +189,11 @@ def newest_of_task(column: str, beginning: _Value) -> ScalarSelect[Any]:
     """The same of a task, by its beginning."""
     beginnings = task_beginning(_Other)
     return _newest(column, beginnings, beginnings <= beginning)
+
+
+def _oldest_of_policy(policy: str) -> ScalarSelect[Any]:
+    order = _Other.policy_repo, _Other.started_at, _Other.id
+    return select(_Other.started_at).where(_Other.policy_repo >= policy).order_by(*order).limit(1).scalar_subquery()
 
 
 def _newest(column: str, key: _Key, *where: ColumnElement[bool]) -> ScalarSelect[Any]:

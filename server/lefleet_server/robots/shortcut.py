@@ -95,13 +95,14 @@ class Shortcut:
     async def _stored(self, sent: bytes, body: "_Body") -> str | None:
         """Whose it is, once it is stored; None where the ordinary way is to look."""
         text = await body.read(self._idle_s)
-        if text is None or is_too_deep(text):
+        if text is None:
             return None
         try:
+            # This parser has a limit of its own (200), so that it may come before ours.
             heartbeat = Heartbeat.model_validate_json(text)
         except ValidationError:
             return None
-        if not self._expositions.knows(heartbeat.metrics):
+        if is_too_deep(text, heartbeat.metrics) or not self._expositions.knows(heartbeat.metrics):
             return None
         return await self._beats.store(sent, Said.of(heartbeat))
 

@@ -10,6 +10,8 @@ indexes are built while it writes. Cut off in the middle, the migration is run a
 import sqlalchemy as sa
 from alembic import op
 
+from lefleet_server.migrations.indexes import build
+
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
@@ -59,7 +61,7 @@ def upgrade() -> None:
             """
         )
         for name, what in INDEXES.items():
-            _build(name, what)
+            build(name, what)
         op.execute("SET lock_timeout = '5s'")
 
 
@@ -115,11 +117,3 @@ def _sets() -> None:
         "ix_episode_set_members_started", members, ["set_id", "started_at", "episode_id"], if_not_exists=True
     )
     op.create_index("ix_episode_set_members_episode_id", members, ["episode_id"], if_not_exists=True)
-
-
-def _build(name: str, what: str) -> None:
-    """One that was cut off lies there, invalid, and is built anew."""
-    valid = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)").bindparams(name=name)
-    if op.get_bind().execute(valid).scalar() is False:
-        op.execute(f"DROP INDEX CONCURRENTLY {name}")
-    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON episodes {what}")

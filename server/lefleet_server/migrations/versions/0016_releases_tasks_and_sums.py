@@ -10,6 +10,8 @@ while it writes. Cut off in the middle, the migration is run again from its begi
 import sqlalchemy as sa
 from alembic import op
 
+from lefleet_server.migrations.indexes import build
+
 revision = "0016"
 down_revision = "0015"
 branch_labels = None
@@ -59,7 +61,7 @@ def upgrade() -> None:
         # An index that is built concurrently waits for every transaction that is older; nobody waits for it.
         op.execute("SET lock_timeout = 0")
         for name, what in INDEXES.items():
-            _build(name, what)
+            build(name, what)
         op.execute("ANALYZE episodes")
         op.execute("SET lock_timeout = '5s'")
 
@@ -128,11 +130,3 @@ def _keep_lost() -> None:
         WHEN ((OLD.blob_missing_at IS NULL) <> (NEW.blob_missing_at IS NULL)) EXECUTE FUNCTION keep_robot_lost()
         """
     )
-
-
-def _build(name: str, what: str) -> None:
-    """One that was cut off lies there, invalid, and is built anew."""
-    valid = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)").bindparams(name=name)
-    if op.get_bind().execute(valid).scalar() is False:
-        op.execute(f"DROP INDEX CONCURRENTLY {name}")
-    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON episodes {what}")
