@@ -166,7 +166,11 @@ async def test_a_policy_beside_a_task_loses_no_episode_at_either_end(many):
 async def test_labels_that_say_unknown_are_found_where_there_are_none(many):
     which = EpisodeFilter(outcome="unknown", labelled=True)
     async with many.session() as session:
-        assert looked_at(await plan_of(session, page_of(which, False))) == 0
+        found = await plan_of(session, page_of(which, False))
+    # Here the rows of two indexes are few enough to be compared; among millions they are not.
+    assert [node.get("Index Name") for node in nodes(found) if "Scan" in node["Node Type"]] == [
+        "ix_episodes_result_labelled"
+    ]
 
 
 @pytest.mark.parametrize("few", ["interrupted", "labelled"])
