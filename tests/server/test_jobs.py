@@ -63,6 +63,13 @@ async def until(services, is_so):
     return found
 
 
+async def make_due(services):
+    """Time passes for the jobs that were put off."""
+    async with services.db.transaction() as session:
+        await session.execute(text("UPDATE jobs SET run_after = now(), reason = NULL"))
+        await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": queue.CHANNEL})
+
+
 async def run_until_empty(services, settings, analyser=None):
     """Until none is left but those that were given up."""
     async with working(services, settings, analyser or Analyser(services.db, services.blobs, 60)):
@@ -189,9 +196,7 @@ async def test_an_outage_of_the_store_costs_a_job_none_of_its_attempts(services,
 
     async def time_passes():
         now_s[0] += LONGEST_S
-        async with services.db.transaction() as session:
-            await session.execute(text("UPDATE jobs SET run_after = now(), reason = NULL"))
-            await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": queue.CHANNEL})
+        await make_due(services)
 
     outage.begin()
     analyser = Analyser(services.db, outage.blobs, 60)
@@ -273,9 +278,7 @@ async def test_one_file_on_a_bad_sector_does_not_hold_up_the_others(
         assert (await robot.upload(good)).status_code == 204
         await until(services, lambda found: [job.episode_id for job in found] == [episode])
         for _ in range(2):
-            async with services.db.transaction() as session:
-                await session.execute(text("UPDATE jobs SET run_after = now(), reason = NULL"))
-                await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": queue.CHANNEL})
+            await make_due(services)
             (job,) = await until(services, lambda found: found[0].state == "queued" and found[0].reason)
             assert (job.attempts, pauses.open([analysis.QUEUE])) == (0, [analysis.QUEUE])
     async with services.db.session() as session:

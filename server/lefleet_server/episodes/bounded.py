@@ -82,11 +82,16 @@ async def judge(module: str, *arguments: str | Path, timeout_s: float) -> dict[s
     Raises LateError or EndedEarlyError for what says nothing about the file, NoSpace where the program writes.
     """
     try:
-        found: dict[str, Any] = json.loads(await ask(module, *arguments, timeout_s=timeout_s))
+        return await said(module, *arguments, timeout_s=timeout_s)
     except LateError:
         raise
     except FileFaultError as error:
         return {"error": f"file: {error}"}
+
+
+async def said(module: str, *arguments: str | Path, timeout_s: float) -> dict[str, Any]:
+    """What the program prints as JSON. Raises as `ask` does; EndedEarlyError also for `failed` in it."""
+    found: dict[str, Any] = json.loads(await ask(module, *arguments, timeout_s=timeout_s))
     if "failed" in found:
         raise EndedEarlyError(found["failed"])
     return found

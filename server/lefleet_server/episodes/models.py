@@ -46,7 +46,7 @@ class Episode(Base):
         Index("ix_episodes_result_started", "result", "started_at", "id"),
         Index("ix_episodes_policy_release_started", "policy_repo", "policy_commit", "started_at", "id"),
         Index("ix_episodes_task_started", text(f'"left"(task, {TASK_BEGINNING_CHARS})'), "started_at", "id"),
-        # Pairs of filters: by one of them alone, PostgreSQL would walk through all of a robot's or a policy's episodes.
+        # Several filters: by one alone, PostgreSQL would walk through all of a robot's or a policy's episodes.
         Index("ix_episodes_robot_policy_started", "robot_id", "policy_repo", "started_at", "id"),
         Index("ix_episodes_robot_result_started", "robot_id", "result", "started_at", "id"),
         Index("ix_episodes_policy_result_started", "policy_repo", "result", "started_at", "id"),

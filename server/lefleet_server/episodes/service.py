@@ -85,7 +85,7 @@ class Stretch:
     until: datetime | None = None
     newest: tuple[ScalarSelect[datetime], ...] = ()
     """None is newer than any of these."""
-    oldest: tuple[ScalarSelect[datetime], ...] = ()
+    oldest: ScalarSelect[datetime] | None = None
 
     def of(self, which: EpisodeFilter, *, counted: bool = True) -> "Stretch":
         """What the filter leaves of it: its times and, `counted`, those of the policy, release and task that it names.
@@ -96,17 +96,17 @@ class Stretch:
         narrowed = replace(self, since=which.since, until=which.until)
         if not counted:
             return narrowed
-        newest, oldest = [], []
+        newest, oldest = [], None
         flagged = which.flag is not None or which.quality == Quality.FLAGGED
         if which.release is not None:
             newest.append(newest_of_release("started_at", which.policy, which.release))
-        elif which.policy is not None and which.robot is None and (which.task or flagged or which.quality):
+        elif which.policy is not None and which.robot is None and (which.task or which.flag or which.quality):
             newest.append(_newest("started_at", _Other.policy_repo, _Other.policy_repo <= which.policy))
         if which.task is not None:
             newest.append(newest_of_task("started_at", which.task[:TASK_BEGINNING_CHARS]))
             # Beside flags PostgreSQL would expect so few that it reads all of them first.
-            oldest += [_oldest_of_policy(which.policy)] if which.policy is not None and not flagged else []
-        return replace(narrowed, newest=tuple(newest), oldest=tuple(oldest))
+            oldest = None if which.policy is None or flagged else _oldest_of_policy(which.policy)
+        return replace(narrowed, newest=tuple(newest), oldest=oldest)
 
     def conditions(self, started_at: _Column[datetime], id_: _Column[str]) -> list[ColumnElement[bool]]:
         """Of any table that has these: PostgreSQL carries over from one to another what is equal, not what is less."""
@@ -114,8 +114,8 @@ class Stretch:
         found = [] if self.older_than is None else [place < tuple_(*map(literal, self.older_than))]
         found += [] if self.newer_than is None else [place > tuple_(*map(literal, self.newer_than))]
         found += [started_at <= newest for newest in self.newest]
-        # As places, not times: of a time between two that it does not know, PostgreSQL expects one row in two hundred.
-        found += [place >= tuple_(oldest, literal("")) for oldest in self.oldest]
+        # As a place, not a time: between two times that it does not know, PostgreSQL expects one row in two hundred.
+        found += [] if self.oldest is None else [place >= tuple_(self.oldest, literal(""))]
         found += [] if self.since is None else [started_at >= self.since]
         return found + ([] if self.until is None else [started_at < self.until])
 
@@ -192,6 +192,7 @@ def newest_of_task(column: str, beginning: _Value) -> ScalarSelect[Any]:
 
 
 def _oldest_of_policy(policy: str) -> ScalarSelect[Any]:
+    """When it began, as `_newest` finds when it ended."""
     order = _Other.policy_repo, _Other.started_at, _Other.id
     return select(_Other.started_at).where(_Other.policy_repo >= policy).order_by(*order).limit(1).scalar_subquery()
 

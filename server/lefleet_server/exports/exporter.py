@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ class Exporter:
 
     async def _make(self, kind: Format, episode: Episode, source: Path, path: Path) -> None:
         try:
-            said = json.loads(await bounded.ask(_PROCESS, kind, source, path, timeout_s=self._timeout_s))
+            said = await bounded.said(_PROCESS, kind, source, path, timeout_s=self._timeout_s)
         except bounded.TooSlowError as error:
             size = f"{episode.duration_s:.0f} s, {episode.bytes / 1e6:.0f} MB"
             raise Invalid(
@@ -77,8 +76,6 @@ class Exporter:
             said = {"error": str(error)}
         except bounded.EndedEarlyError as error:
             raise _later(str(error)) from error
-        if "failed" in said:
-            raise _later(said["failed"])
         if "error" in said:
             raise Invalid(
                 f"no {kind} can be made of the episode's file: {said['error']}"[:2000], kind="invalid-episode"
