@@ -217,7 +217,7 @@ def watch(handle, frames) -> None:
 def test_the_second_before_an_event_becomes_an_episode(watching, state, make_info, make_frames):
     info = make_info(policy=None)
     watch(watching, make_frames(61))
-    watching.preview(make_frames(1)[0].observation.images)
+    watching.preview(make_frames(1)[0].observation)
     wait_until(lambda: watching.save_before("collision", info))
     found = episode(state, info.episode_id)
     attrs = attributes(found)
@@ -294,8 +294,23 @@ def test_control_json_tells_how_the_robot_is(handle, robot, state, make_info, ma
     handle.status({"state": "idle", "detail": "task done", "task": "Pick up the cube", "policy": policy})
     after = wait_for_control(state, state="idle", episode_id=None)
     assert after["episode"] is None
-    assert after["joints"] is None, "between episodes nobody records where the arm is"
     assert after["loop"] == now["loop"]
+
+
+@pytest.mark.parametrize("way", ["previewed", "watched"])
+def test_where_the_arm_is_is_told_between_episodes_as_long_as_somebody_reads_it(
+    way, watching, state, robot, make_frames
+):
+    frame = make_frames(1, first=7)[0]
+    assert watching.watch(frame) if way == "watched" else watching.preview(frame.observation)
+    wait_until((state / "run" / "control.json").exists)
+    wait_until(lambda: control(state)["joints"])
+    names, units, values = control(state)["joints"].values()
+    assert (names, units) == (list(robot.joint_names), list(robot.joint_units))
+    assert values == [round(float(value), 2) for value in frame.observation.joints]
+    told_ns = control(state)["wall_ns"]
+    wait_until(lambda: control(state)["joints"] is None)
+    assert control(state)["wall_ns"] > told_ns, "the recorder lives, and knows that this was a while ago"
 
 
 def test_an_arms_health_travels_with_ticks_pictures_and_states(handle, state, make_info, make_frames):
@@ -346,9 +361,7 @@ def test_metrics_tell_the_same(handle, state, make_info, make_frames):
 def test_the_newest_pictures_can_be_seen_while_recording_and_while_not(handle, state, make_info, make_frames):
     folder = state / "run" / "preview"
     idle, running = (make_frames(1, first=tick)[0].observation.images["front"].rgb for tick in (0, 24))
-    wait_until(
-        lambda: handle.sink.preview(make_frames(1)[0].observation.images) and len(list(folder.glob("*.jpg"))) == 2
-    )
+    wait_until(lambda: handle.sink.preview(make_frames(1)[0].observation) and len(list(folder.glob("*.jpg"))) == 2)
     wait_until(lambda: looks_like(folder / "front.jpg", idle))
     handle.sink.begin(make_info())
     numbers = itertools.count(100)

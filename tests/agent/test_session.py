@@ -84,7 +84,7 @@ class Fleet:
                 self.stop.set()
         return True
 
-    def preview(self, images) -> bool:
+    def preview(self, seen) -> bool:
         self.previews += 1
         return True
 
@@ -526,7 +526,7 @@ def test_who_wants_the_robot_to_rest_need_not_wait_for_the_pose(by):
     asked: list[str] = []
     fleet.asked_to_rest = lambda: asked
 
-    def preview(images) -> bool:
+    def preview(seen) -> bool:
         fleet.previews += 1
         if fleet.states[-1][0] == "resetting" and by == "drain":
             asked.append("dashboard")

@@ -133,10 +133,10 @@ def test_a_dead_recorder_is_found_at_once(ring, robot, make_info):
     os.close(reader)
 
 
-def test_without_a_recorder_news_is_dropped_and_an_episode_refused(robot, make_info):
+def test_without_a_recorder_news_is_dropped_and_an_episode_refused(robot, make_info, make_frames):
     sink = Sink(robot)
     assert not sink.status({"state": "error"})
-    assert not sink.preview({})
+    assert not sink.preview(make_frames(1)[0].observation)
     with pytest.raises(RecorderError, match="start"):
         sink.begin(make_info())
 

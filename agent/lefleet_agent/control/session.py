@@ -21,7 +21,7 @@ from lefleet_agent.control.operator import Operator
 from lefleet_agent.control.pilot import Pilot
 from lefleet_agent.control.reset import NoReset, Reset
 from lefleet_agent.control.safety import UnsafeActionError
-from lefleet_agent.episode import Action, CameraImage, EpisodeInfo, Observation
+from lefleet_agent.episode import Action, EpisodeInfo, Observation
 from lefleet_agent.policy import PolicyError
 from lefleet_agent.recording.sink import RecorderError, RobotState
 from lefleet_agent.release import ReleaseError
@@ -44,8 +44,8 @@ class Recorder(Watcher, Protocol):
     def status(self, values: dict[str, Any]) -> bool:
         """Say what the robot is doing. Best effort."""
 
-    def preview(self, images: dict[str, CameraImage]) -> bool:
-        """Show pictures while no episode runs. Best effort."""
+    def preview(self, seen: Observation) -> bool:
+        """Show pictures and joints while no episode runs. Best effort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Session:
         if time.monotonic() - self._told_s < PREVIEW_S:
             return False
         self._told_s = time.monotonic()
-        self._recorder.preview(seen.images)
+        self._recorder.preview(seen)
         return True
 
     def _count(self, ended: Ended) -> None:
@@ -254,7 +254,7 @@ class Session:
                 if self._moments and self._state is not RobotState.SPOOL_FULL:
                     self._moments.see(seen)
                 else:
-                    self._recorder.preview(seen.images)
+                    self._recorder.preview(seen)
                 return
         except RobotError as error:
             log.warning("no live picture", error=str(error))

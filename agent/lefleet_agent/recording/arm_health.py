@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from lefleet_agent.episode import ArmHealth, CameraImage, EpisodeInfo, Frame, Outcome
+from lefleet_agent.episode import ArmHealth, EpisodeInfo, Frame, Observation, Outcome
 from lefleet_agent.recording.handle import RecorderHandle
 
 PERIOD_S = 1.0
@@ -36,9 +36,9 @@ class HealthTeller:
     def ensure_alive(self) -> None:
         self._recorder.ensure_alive()
 
-    def preview(self, images: dict[str, CameraImage]) -> bool:
+    def preview(self, seen: Observation) -> bool:
         self._tell_if_due()
-        return self._recorder.preview(images)
+        return self._recorder.preview(seen)
 
     def watch(self, frame: Frame) -> bool:
         self._tell_if_due()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, RobotInfo
+from lefleet_agent.episode import EpisodeInfo, Frame, Observation, RobotInfo
 from lefleet_agent.recording.events import EventCounter
 from lefleet_agent.recording.ring import Ring
 from lefleet_agent.recording.sink import RecorderError, Sink
@@ -91,9 +91,9 @@ class RecorderHandle:
         """As `Sink.status`."""
         return self.sink.status(values)
 
-    def preview(self, images: dict[str, CameraImage]) -> bool:
+    def preview(self, seen: Observation) -> bool:
         """As `Sink.preview`."""
-        return self.sink.preview(images)
+        return self.sink.preview(seen)
 
     def watch(self, frame: Frame) -> bool:
         """As `Sink.watch`."""

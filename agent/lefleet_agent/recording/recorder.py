@@ -195,6 +195,7 @@ class Recorder:
         pictures, tick = self._pictures(slot), slot.tick
         number, monotonic_ns, wall_ns = (int(tick[name]) for name in ("number", "tick_monotonic_ns", "tick_wall_ns"))
         self._before.add(Kept(tick.tobytes(), number, monotonic_ns, wall_ns, pictures))
+        self._telemetry.see(tick["joints"])
         for picture in pictures:
             self._telemetry.preview(picture.camera, picture.jpeg)
 
@@ -221,6 +222,7 @@ class Recorder:
         self._publisher.submit(Job(writer.journal, end))
 
     def _preview(self, slot: Slot) -> None:
+        self._telemetry.see(slot.tick["joints"])
         for index, image in enumerate(slot.images):
             if int(slot.header["new_images"]) >> index & 1 and self._telemetry.wants_preview(index):
                 self._telemetry.preview(index, encode(image, self._config.jpeg_quality))

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, Outcome, RobotInfo
+from lefleet_agent.episode import CameraImage, EpisodeInfo, Frame, Observation, Outcome, RobotInfo
 from lefleet_agent.recording.messages import EVENT, EpisodeEnd, encode_end, encode_info
 from lefleet_agent.recording.ring import Kind, Ring, Slot
 
@@ -128,12 +128,13 @@ class Sink:
         self._write(slot, Kind.STATUS, json.dumps(dict(values)).encode())
         return True
 
-    def preview(self, images: dict[str, CameraImage]) -> bool:
-        """Show these pictures without recording them, while no episode runs; False when they cannot be now."""
+    def preview(self, seen: Observation) -> bool:
+        """Show pictures and joints without recording them, while no episode runs; False when they cannot be now."""
         slot = self._room()
         if slot is None:
             return False
-        self._copy_images(slot, images)
+        slot.tick["joints"] = seen.joints
+        self._copy_images(slot, seen.images)
         self._commit(slot, Kind.PREVIEW)
         if self._watches:  # a tick that is watched must find its pictures among those that were
             self._forget_images()

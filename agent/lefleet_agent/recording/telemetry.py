@@ -4,7 +4,7 @@ at the end, `run/preview/<camera>.jpg` about once a second, each replaced as a w
 control.json, format 1:
     format, robot_id, wall_ns (when it was written), control_pid, recorder_pid, cameras (names)
     calibration_fingerprint   of the arm
-    joints      null between episodes, or names, units and values of the newest recorded tick
+    joints      null while nobody reads the arm, or names, units and values of what was read last, also between episodes
     state, detail, task, policy             as control last told them
     arm         null, or an ArmHealth's fields: motors (by joint: temperature_celsius, voltage_volts, load_ratio,
                 current_amperes, alarms), errors (by joint), reads, reads_failed, goals_withheld
@@ -30,7 +30,7 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
-from lefleet_agent.episode import EpisodeInfo, RobotInfo
+from lefleet_agent.episode import EpisodeInfo, Floats, RobotInfo
 from lefleet_agent.files import replace
 from lefleet_agent.liveness import UNTIL, control_until_ns
 from lefleet_agent.metrics import RecorderMetrics, exposition
@@ -44,6 +44,8 @@ FORMAT = 1
 WINDOW_NS = 10 * 10**9
 METRICS_PERIOD_NS = 5 * 10**9
 """Prometheus asks every 15 s as a rule, and to put all of them into words costs as much as encoding two pictures."""
+JOINTS_KNOWN_NS = 3 * 10**9
+"""Read every tick, or every half second where nobody waits for an event. An arm that is lost is nowhere."""
 PREVIEW_PERIOD_NS = 9 * 10**8  # the courier asks for them once a second
 STAGES = {"read": "read_ns", "preprocess": "preprocess_ns", "infer": "inference_ns", "send": "send_ns"}
 
@@ -69,7 +71,8 @@ class Telemetry:
         self._noted: list[bytes] = []
         self._layout = tick_dtype(robot)
         self._window: deque[tuple[int, int, int]] = deque()
-        self._joints: list[float] | None = None
+        self._joints: list[float] = []
+        self._joints_until_ns = 0
         self._ticks = self._late = self._episode_ticks = 0
         self._dropped = self._dropped_total = 0  # by control: in this episode, since it started
         self._lost = self._lost_total = 0  # by the disk, likewise
@@ -101,7 +104,6 @@ class Telemetry:
     def end(self) -> None:
         self._info = None
         self._count()
-        self._joints = None
 
     def heard(self, dropped_total: int) -> None:
         """Control said something: it lives, and has dropped so many ticks since it started."""
@@ -126,7 +128,12 @@ class Telemetry:
         for tick in ticks:
             self.tick(tick)
         if len(ticks):
-            self._joints = [round(float(value), 2) for value in ticks[-1]["joints"]]
+            self.see(ticks[-1]["joints"])
+
+    def see(self, joints: Floats) -> None:
+        """Where the arm is now, shape (joints,): told until nobody has said it for a while."""
+        self._joints = [round(float(value), 2) for value in joints]
+        self._joints_until_ns = time.monotonic_ns() + JOINTS_KNOWN_NS
 
     def tick(self, tick: np.void) -> None:
         lateness_ns, now_ns = int(tick["lateness_ns"]), int(tick["tick_monotonic_ns"])
@@ -200,7 +207,7 @@ class Telemetry:
         }
 
     def _where(self) -> dict[str, object] | None:
-        if self._joints is None or not np.isfinite(self._joints).all():
+        if time.monotonic_ns() > self._joints_until_ns or not np.isfinite(self._joints).all():
             return None
         return {
             "names": list(self._robot.joint_names),

@@ -11,7 +11,7 @@ from nicegui.events import GenericEventArguments
 from lefleet_server.dashboard import so101_pose as pose
 from lefleet_server.dashboard.parts import Text, box, set_attribute
 
-_BETWEEN = "Joints are told while an episode runs."
+_UNREAD = "Nobody reads the arm now."
 _UNKNOWN = "Only an SO-101's kinematics are known here."
 _LINK, _JAW, _JOINT, _BASE = "#8b85ff", "#f2b455", "#3a4250", "#6c7684"
 _GROUND, _FLOOR = {True: "#07090c", False: "#e6e9ee"}, {True: "#323a46", False: "#b4bcc8"}
@@ -43,7 +43,7 @@ class ArmScene:
     def show(self, joints: Mapping[str, list[str] | list[float]] | None) -> None:
         """`joints`: names, units and values, as in a heartbeat."""
         angles = pose.radians(joints["names"], joints["units"], joints["values"]) if joints else None  # type: ignore[arg-type]
-        self._said.show("" if angles else _BETWEEN if joints is None else _UNKNOWN)
+        self._said.show("" if angles else _UNREAD if joints is None else _UNKNOWN)
         self._said.set_visibility(angles is None)
         self._caption.set_visibility(angles is not None)
         # Never hidden: three.js takes its size when it is first shown.

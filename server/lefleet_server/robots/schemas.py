@@ -197,7 +197,7 @@ class Heartbeat(BaseModel):
     cameras: list[CameraName] = Field(default=[], max_length=MOST_CAMERAS)
     calibration_fingerprint: Line = ""
     joints: Annotated[JointsTold | None, _IfPlausible] = Field(
-        None, description="As last recorded; null between episodes."
+        None, description="As last read; null while nobody reads the arm."
     )
     metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = Field(
         "",
