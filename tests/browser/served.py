@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import asyncpg
 import httpx
 import yaml
 from robot_client import RobotClient
+from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from lefleet_server.accounts import service as accounts
@@ -21,6 +23,7 @@ from lefleet_server.accounts.models import Role
 from lefleet_server.config import Settings
 from lefleet_server.db import Database
 from lefleet_server.robots import service as robots
+from lefleet_server.robots.models import RobotStatus
 
 PASSWORD = "a long enough password"
 _START_S = 60
@@ -36,7 +39,7 @@ class Server:
             "database_url": database_url,
             "port": port,
             "min_free_bytes": 0,
-            "heartbeat_interval_s": 2,
+            "heartbeat_interval_s": 60,  # a robot that spoke once is online for a test, however slow this machine is
             "log_format": "console",
         } | settings
         self.config = folder / "server.yml"
@@ -79,6 +82,17 @@ class Server:
         return self.do(
             partial(robots.create_enrolment_code, robot_id=robot_id, site=site, ttl_s=60, actor="test"),
         )
+
+    def silence(self, robot_id: str) -> None:
+        """As if the robot had said nothing for an hour, without the hour."""
+
+        async def age(session: AsyncSession) -> None:
+            hour_ago = func.now() - timedelta(hours=1)
+            await session.execute(
+                update(RobotStatus).where(RobotStatus.robot_id == robot_id).values(received_at=hour_ago)
+            )
+
+        self.do(age)
 
     def do[R](self, work: Callable[[AsyncSession], Awaitable[R]]) -> R:
         """What the commands do, without the seconds a command takes to start."""

@@ -17,7 +17,7 @@ WHY = "The hall is being painted"
 @pytest.fixture(scope="module")
 def server(serve):
     """One of its own: what is ordered here is no other module's."""
-    return serve("fleetorders", heartbeat_interval_s=60)  # an arm that spoke is online to the end of its test
+    return serve("fleetorders")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def watched(serve, prometheus, tmp_path_factory):
         ),
         fires("BackupOld", summary="the newest backup is 2d 0h 0m 0s old", severity="critical"),
     ) as running:
-        server = serve("health", prometheus_url=running.url, heartbeat_interval_s=60)  # nobody falls silent
+        server = serve("health", prometheus_url=running.url)
         robots = {name: server.enrol(name) for name in ("robot-1", "robot-2")}
         yield server, robots, running
         for robot in robots.values():

@@ -178,7 +178,8 @@ async def test_what_keeps_a_robot_from_obeying_is_said(server, robot, look):
     await viewer.open(f"/robots/{robot.id}")
     await page.wait_for_selector(f"{PANEL} >> text=Its agent tells nothing of orders")
     await viewer.shot("desk-orders-too-old")
-    await page.wait_for_selector(f"{PANEL} >> text=It is offline", timeout=30_000)
+    server.silence(robot.id)
+    await page.wait_for_selector(f"{PANEL} >> text=It is offline")
     await give_rest(page)  # which changes nothing of what the fleet's page shows
     await is_shown(page, "Will rest")
     await viewer.shot("desk-orders-offline")

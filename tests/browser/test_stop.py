@@ -110,7 +110,8 @@ async def test_a_robot_that_is_not_reached_is_said_to_be_so(stopping, look):
     server, _ = stopping
     viewer = await look(server.url, **PHONE)
     await viewer.open("/")
-    await viewer.page.wait_for_selector("text=Offline", timeout=30_000)
+    server.silence("robot-1")
+    await viewer.page.wait_for_selector("text=Offline")
     await viewer.page.tap("[aria-label='Emergency stop of robot-1']")
     await viewer.page.wait_for_selector(f"{CARD} [data-stop=stopping] >> text=Stop it at the robot")
     await viewer.shot("phone-stop-offline")
