@@ -120,7 +120,7 @@ def is_too_deep(text: bytes, said: str = "") -> bool:
     """
     opened = text.count(b"{") + text.count(b"[") - said.count("{") - said.count("[")
     # Too few to nest, unless the string was written with escapes for brackets.
-    if opened <= MAX_JSON_DEPTH and b"\\u" not in text:
+    if opened <= MAX_JSON_DEPTH and b"\\u00" not in text:
         return False
     # Without escaped quotes every other quote ends a string: robots' metrics are long ones, full of brackets.
     outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])

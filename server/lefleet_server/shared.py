@@ -25,10 +25,18 @@ class Shared[K, V]:
         self._values = {}
 
     async def get(self, key: K) -> V:
+        if (held := self._held(key)) is not None:
+            return held[1]
         async with self._one_at_a_time:
-            oldest = self._clock() - self._fresh_s
-            self._values = {key: held for key, held in self._values.items() if held[0] > oldest}
-            if key not in self._values:
+            held = self._held(key)  # whoever waited may find what another loaded
+            if held is None:
+                oldest = self._clock() - self._fresh_s
+                # Into what is there now: what is loaded while somebody says `forget` is forgotten too.
+                values = self._values = {name: each for name, each in self._values.items() if each[0] > oldest}
                 value = await self._load(key)
-                self._values[key] = (self._clock(), value)
-            return self._values[key][1]
+                held = values[key] = (self._clock(), value)
+            return held[1]
+
+    def _held(self, key: K) -> tuple[float, V] | None:
+        held = self._values.get(key)
+        return held if held and held[0] > self._clock() - self._fresh_s else None

@@ -81,6 +81,25 @@ async def test_viewers_of_the_same_moment_share_one_load():
     assert await shared.get("fleet") == "fleet at 1.5"
 
 
+async def test_what_is_being_loaded_when_it_is_known_to_be_old_is_kept_for_nobody():
+    loads: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+
+    async def load(_: None) -> str:
+        answer = asyncio.get_running_loop().create_future()
+        loads.put_nowait(answer)
+        return await answer
+
+    shared = Shared(load, 60)
+    before = asyncio.create_task(shared.get(None))
+    old = await loads.get()
+    shared.forget()
+    after = asyncio.create_task(shared.get(None))
+    old.set_result("old")
+    assert await before == "old"
+    (await loads.get()).set_result("new")
+    assert (await after, await shared.get(None)) == ("new", "new")
+
+
 async def test_a_failed_load_is_tried_again():
     answers = iter([RuntimeError("the database is away"), "here"])
 
