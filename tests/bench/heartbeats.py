@@ -32,8 +32,9 @@ COLUMNS = (
     PER_S, PER_CPU_S, Column("per_all_cpu_s", "with the database's CPU", 0), Column("p50", "flat out p50 ms"),
     Column("p99", "p99 ms"), Column("paced_p50", "every 5 s each p50 ms"), Column("paced_p99", "p99 ms"),
 )  # fmt: skip
-OURS, USUAL = "LeFleet", "the usual stack (floor)"
-PATHS = {OURS: "/api/v1/robot/heartbeat", USUAL: "/heartbeat"}
+OURS, USUAL, LEAN = "LeFleet", "the usual stack (floor)", "msgspec and group commit (floor)"
+PATHS = {USUAL: "/heartbeat", LEAN: "/heartbeat", OURS: "/api/v1/robot/heartbeat"}
+SCRIPTS = {USUAL: "usual_stack.py", LEAN: "lean_stack.py"}
 CASES = [(number, True) for number in ROBOTS] + [(ROBOTS[0], False)]
 
 
@@ -56,34 +57,39 @@ def measure(options: Options, tell: Callable[[str], None]) -> Figure:
             asyncio.run(add_robots(database(folder / "lefleet"), max(ROBOTS)))
 
         ours = stack.enter_context(lefleet(folder / "lefleet", 0, fill))
-        usual = stack.enter_context(usual_stack(ours, database(folder / "lefleet"), folder))
+        floors = {name: stack.enter_context(floor(script, ours, folder)) for name, script in SCRIPTS.items()}
         found: dict[str, list[Sample]] = {}
         for _ in range(options.rounds):
             for robots, metrics in cases(options):
-                for name, server in ((USUAL, usual), (OURS, ours)):
+                for name, server in (floors | {OURS: ours}).items():
                     row = row_name(name, robots, metrics)
                     tell(row)
                     found.setdefault(row, []).append(turn(server, PATHS[name], robots, metrics, folder, options.quick))
     rows = tuple(Row(name, tuple(rounds)) for name, rounds in found.items())
-    pairs = [
-        (
-            f"{robots:,} robots{'' if metrics else ', no metrics'}",
-            *(row_name(n, robots, metrics) for n in (OURS, USUAL)),
-        )
+    compared = [
+        each
+        for column, beside in ((PER_CPU_S, USUAL), (PER_CPU_S, LEAN), (PER_S, USUAL))
         for robots, metrics in cases(options)
+        for each in compare(
+            f"{robots:,} robots{'' if metrics else ', no metrics'}",
+            rows,
+            *(row_name(name, robots, metrics) for name in (OURS, beside)),
+            column,
+            lower_is_better=False,
+        )
     ]
     return Figure(
         NAME,
         f"Durable heartbeats, one connection for each robot, median of {options.rounds}",
         COLUMNS,
         rows,
-        tuple(each for what, a, b in pairs for each in compare(what, rows, a, b, PER_CPU_S, lower_is_better=False))
-        + tuple(each for what, a, b in pairs for each in compare(what, rows, a, b, PER_S, lower_is_better=False)),
+        tuple(compared),
         (
             f"A heartbeat is what an agent with two cameras and six motors sends, {len(body(True)) / 1e3:.0f} kB of "
             f"JSON of which {len(body(True)) / 1e3 - len(body(False)) / 1e3:.0f} are its metrics. Flat out: {AT_ONCE} "
             "are always on their way. One server process each; clients and database share the cores. The usual stack: "
-            "FastAPI, pydantic, asyncpg's pool, one commit a heartbeat.",
+            "FastAPI, pydantic, asyncpg's pool, one commit a heartbeat. msgspec and group commit: a bare ASGI function "
+            "that checks nothing, and one commit each 100 ms.",
         ),
     )
 
@@ -164,12 +170,12 @@ def database(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def usual_stack(ours: UploadServer, arguments: dict[str, Any], folder: Path) -> Iterator[UploadServer]:
+def floor(script: str, ours: UploadServer, folder: Path) -> Iterator[UploadServer]:
     """On the same database."""
-    port = free_port()
-    script = str(Path(__file__).with_name("usual_stack.py"))
-    with running([sys.executable, script, str(port), json.dumps(arguments)], folder / "usual.log", signal.SIGTERM) as p:
-        wait_until(lambda: answers(port, "/readyz"), "the usual stack (see its usual.log)", 30)
+    port, log = free_port(), folder / f"{script}.log"
+    arguments = [str(port), json.dumps(database(folder / "lefleet"))]
+    with running([sys.executable, str(Path(__file__).with_name(script)), *arguments], log, signal.SIGTERM) as p:
+        wait_until(lambda: answers(port, "/readyz"), f"{script} (see {log.name})", 30)
         yield UploadServer(port, p, ours.database_pid, ())
 
 
