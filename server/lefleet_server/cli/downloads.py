@@ -19,6 +19,7 @@ from lefleet_server.cli.failures import Failure, Refused, Unreachable
 TRIES = 5
 """In a row without a new byte."""
 _READ_BYTES = 1 << 20
+_LOOK_UP_S = 1.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}-[0-9a-f]{32}\.h5")
 
 
@@ -98,10 +99,10 @@ class Downloader:
             for one in wanted:
                 under_way.add(pool.submit(self.one, one))
                 if len(under_way) > at_once:
-                    ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    ended, under_way = _first_of(under_way)
                     yield from (future.result() for future in ended)
             while under_way:
-                ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                ended, under_way = _first_of(under_way)
                 yield from (future.result() for future in ended)
         finally:
             # Not waited for: whoever stops here may be a person, and a thread may wait for a server that hangs.
@@ -184,6 +185,17 @@ class Downloader:
                 self._watcher.at(wanted, filling.position, len(piece))
                 if self.stopping.is_set() or filling.position > wanted.bytes:
                     return
+
+
+def _first_of(under_way: set[Future[Result]]) -> tuple[set[Future[Result]], set[Future[Result]]]:
+    """Waits for one: those that ended, and the others.
+
+    Looks up now and then, since a Ctrl-C that comes just as a wait begins is only seen when that ends.
+    """
+    while True:
+        ended, others = wait(under_way, timeout=_LOOK_UP_S, return_when=FIRST_COMPLETED)
+        if ended:
+            return ended, others
 
 
 class _Filling:
