@@ -41,7 +41,7 @@ from lefleet_server.retention import routes as retention
 from lefleet_server.robots import notes_routes as notes
 from lefleet_server.robots import routes as robots
 from lefleet_server.robots.beats import Beats
-from lefleet_server.robots.exposition import Checked
+from lefleet_server.robots.exposition import Lines
 from lefleet_server.robots.fleet import Fleet
 from lefleet_server.robots.shortcut import Shortcut
 from lefleet_server.robots.watches import Watches
@@ -70,7 +70,7 @@ def build_services(settings: Settings) -> Services:
         wishes=Wishes(db),
         watches=Watches(db, settings.heartbeat_interval_s),
         beats=Beats(db),
-        expositions=Checked(),
+        robot_lines=Lines(),
         alerts=Alerts(settings.prometheus_url),
         fleet=Fleet(settings.offline_after_s),
         oidc=Provider(settings) if settings.oidc_issuer else None,
@@ -120,7 +120,6 @@ def create_app(settings: Settings, *, dashboard: bool = True) -> FastAPI:
     app.way_in = Shortcut(
         app.ordinary_way,
         beats=services.beats,
-        expositions=services.expositions,
         watches=services.watches,
         metrics=services.metrics,
         https=settings.secure_cookies,

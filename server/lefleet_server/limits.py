@@ -113,14 +113,9 @@ def _refused(text: bytes) -> str:
     return f"the JSON is nested deeper than {MAX_JSON_DEPTH}" if is_too_deep(text) else ""
 
 
-def is_too_deep(text: bytes, said: str = "") -> bool:
-    """Whether brackets outside strings nest deeper than MAX_JSON_DEPTH: the parser would run out of stack.
-
-    `said`: one of its strings, where that is known already, whose brackets nest nothing.
-    """
-    opened = text.count(b"{") + text.count(b"[") - said.count("{") - said.count("[")
-    # Too few to nest, unless the string was written with escapes for brackets.
-    if opened <= MAX_JSON_DEPTH and b"\\u00" not in text:
+def is_too_deep(text: bytes) -> bool:
+    """Whether brackets outside strings nest deeper than MAX_JSON_DEPTH: the parser would run out of stack."""
+    if text.count(b"{") + text.count(b"[") <= MAX_JSON_DEPTH:
         return False
     # Without escaped quotes every other quote ends a string: robots' metrics are long ones, full of brackets.
     outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])

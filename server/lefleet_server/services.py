@@ -12,7 +12,7 @@ from lefleet_server.episodes.reception import Reception
 from lefleet_server.exports.exporter import Exporter
 from lefleet_server.metrics import Metrics
 from lefleet_server.robots.beats import Beats
-from lefleet_server.robots.exposition import Checked
+from lefleet_server.robots.exposition import Lines
 from lefleet_server.robots.fleet import Fleet
 from lefleet_server.robots.watches import Watches
 from lefleet_server.robots.wishes import Wishes
@@ -32,7 +32,7 @@ class Services:
     wishes: Wishes
     watches: Watches
     beats: Beats
-    expositions: Checked
+    robot_lines: Lines
     alerts: Alerts
     fleet: Fleet
     oidc: Provider | None

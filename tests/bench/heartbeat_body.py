@@ -54,7 +54,7 @@ def _said() -> dict[str, Any]:
         "spool": {"episodes": 2, "bytes": 41_943_040, "budget_bytes": 10**11, "lost_episodes": 0, "error": ""},
         "disk": {"free_bytes": 412_345_678_912, "total_bytes": 10**12},
         "estop": {"wish": 0, "holds": False},
-        "courier": {"clock_offset_s": 0.012, "trouble": None},
+        "courier": {"clock_offset_s": 0.012, "trouble": {}},
         "agent_version": "0.1.0",
         "wall_ns": time.time_ns(),
     }

@@ -23,12 +23,14 @@ from lefleet_agent.courier.errors import Garbled, Rejected, Retryable, Unauthori
 from lefleet_agent.courier.gate import Gate
 from lefleet_agent.courier.losses import LossCheck
 from lefleet_agent.courier.pace import Pieces
+from lefleet_agent.courier.state import CourierFile
 from lefleet_agent.courier.uploads import MOST_GARBLED, Uploader
-from lefleet_agent.liveness import health
+from lefleet_agent.liveness import Pulse, health
 from lefleet_agent.spool import State
 from lefleet_agent.wiring import build_courier, build_report
 from lefleet_server.app import create_app
 from lefleet_server.config import Settings
+from lefleet_server.robots.schemas import CourierTold, Heartbeat
 
 CHUNK_BYTES = 64 * 1024
 
@@ -486,6 +488,18 @@ def test_pictures_come_often_only_while_somebody_looks(server, enrolled, person,
         stop.set()
         thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_heartbeat_has_no_field_that_the_server_does_not_know(server, enrolled):
+    """Or each would take the server's long way."""
+    side = enrolled(server)
+    side.record()
+    said = CourierFile(side.settings.state_dir / "run" / "courier.json", Pulse(), lambda: 1.5)
+    said.trouble["upload"] = "507: the disk is full"
+    said()
+    told = json.dumps(build_report(side.settings).heartbeat("lefleet_x 1\n"))
+    understood = Heartbeat.model_validate_json(told, extra="forbid")
+    assert understood.courier == CourierTold(clock_offset_s=1.5, trouble={"upload": "507: the disk is full"})
 
 
 def test_a_silent_control_process_is_reported_as_down(server, enrolled):

@@ -44,6 +44,10 @@ def heat(celsius: float) -> dict:
     return WELL | {"temperature": {"zone": "cpu-thermal", "celsius": celsius}}
 
 
+def courier(trouble: dict | None, offset_s: float | None = None) -> dict:
+    return WELL | {"courier": {"trouble": trouble, "clock_offset_s": offset_s}}
+
+
 def drift(*roles: str) -> dict:
     return WELL | {"drift": {"roles": list(roles), "checked_unix_s": int((AT - timedelta(hours=3)).timestamp())}}
 
@@ -73,6 +77,16 @@ def drift(*roles: str) -> dict:
         (state_of(heat(84.4)), "good", []),
         (state_of(heat(85)), "warn", ["Host at 85 °C (cpu-thermal)"]),
         (state_of(heat(97.4)), "bad", ["Host at 97 °C (cpu-thermal)"]),
+        (state_of(courier({})), "good", []),
+        (state_of(courier(None)), "good", []),
+        (
+            state_of(courier({"upload": "507: the disk is full", "spool": "away"})),
+            "warn",
+            ["Upload: 507: the disk is full"],
+        ),
+        (state_of(courier({}, 4.9)), "good", []),
+        (state_of(courier({}, 90.0)), "warn", ["Clock 2 minutes behind the server's"]),
+        (state_of(courier({}, -5.1)), "warn", ["Clock 5 seconds ahead of the server's"]),
         (state_of(drift()), "good", []),
         (state_of(drift("swap", "docker")), "warn", ["Differs from its roles: swap, docker (compared 3 hours ago)"]),
         (

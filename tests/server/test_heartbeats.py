@@ -5,13 +5,13 @@ import random
 import sys
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import undefer
 
 from lefleet_server.accounts.models import Role
 from lefleet_server.app import create_app
-from lefleet_server.problems import Invalid
 from lefleet_server.robots import beats, exposition, service
 from lefleet_server.robots.beats import Said
 from lefleet_server.robots.models import RobotStatus
@@ -111,7 +111,7 @@ async def test_a_renewed_credential_ends_the_one_that_was_known(robot, connect):
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"state": "a b"}, "state"), ({"loop": {"hz": "x"}}, "loop.hz"), ({"metrics": "lefleet_x{ 1"}, "metrics")],
+    [({"state": "a b"}, "state"), ({"loop": {"hz": "x"}}, "loop.hz"), ({"metrics": "# a \0"}, "metrics")],
 )
 async def test_a_wrong_one_is_told_the_same_whichever_way_it_goes(robot, known, change, field):
     if known:
@@ -202,9 +202,9 @@ async def test_nobodys_credential_is_refused_before_its_body_is_looked_at(connec
 async def test_no_text_is_known_that_the_parser_refuses():
     """Lines of a good text, cut, doubled, mixed and with other numbers."""
     rng = random.Random(3)  # noqa: S311 - mutants, not secrets
-    checked = exposition.Checked()
-    await checked.check(METRICS)
-    assert checked.knows(METRICS)
+    known = exposition.Lines()
+    assert await known.readable(METRICS) == (METRICS, 0)
+    assert known.knows(METRICS)
     lines, taken = METRICS.split("\n"), 0
     for _ in range(3000):
         mutant = [rng.choice(lines) for _ in range(rng.randint(1, 8))]
@@ -212,49 +212,88 @@ async def test_no_text_is_known_that_the_parser_refuses():
         cut = rng.randrange(len(mutant[at]) + 1)
         tail = rng.choice(["", " 1", "1_0", " \u0661", "\t5", " nan", "5 ", ".5", "e3", '"', "}", "\r"])
         mutant[at] = mutant[at][:cut] + tail
-        text_ = "\n".join(mutant)
-        if checked.knows(text_):
+        if known.knows("\n".join(mutant)):
             taken += 1
-            exposition.check(text_)
+            list(text_string_to_metric_families("\n".join(mutant)))
     assert taken > 100
-    with pytest.raises(Invalid):
-        await checked.check("lefleet_x")
+
+
+async def test_what_cannot_be_read_is_left_out_and_counted_and_the_rest_is_one_that_the_parser_takes():
+    """Whatever was remembered of the texts before."""
+    rng = random.Random(4)  # noqa: S311 - mutants, not secrets
+    known, lines, left = exposition.Lines(), METRICS.split("\n"), 0
+    for _ in range(1000):
+        mutant = [rng.choice(lines) for _ in range(rng.randint(1, 8))]
+        at = rng.randrange(len(mutant))
+        cut = rng.randrange(len(mutant[at]) + 1)
+        mutant[at] = mutant[at][:cut] + rng.choice(["{", " x", '"', " 1 2 3 ", "foreign 1", "\t5", " 5", "_", ""])
+        whole = [line for line in mutant if exposition.is_readable(line)]
+        assert await known.readable("\n".join(mutant)) == ("\n".join(whole), len(mutant) - len(whole))
+        list(text_string_to_metric_families("\n".join(whole)))
+        left += len(mutant) - len(whole)
+    assert 100 < left < 1000
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["lefleet_x", "lefleet_x{ 1", "up 1", "# TYPE up gauge", "lefleet_x 1,5", f"lefleet_x 1 {'9' * 400}",
+     "lefleet_a{" + "=," * 2100 + "} 1", "# " + " " * 4200 + "x", "x" * 4097],
+)  # fmt: skip
+async def test_a_line_that_prometheus_cannot_read_hides_no_other_and_makes_no_robot_one_that_is_not_heard(
+    robot, anonymous, line
+):
+    for _ in range(2):
+        assert (await robot.heartbeat(metrics=f"lefleet_before 1\n{line}\nlefleet_after 2\n")).status_code == 200
+        scrape = await anonymous.get(f"/api/v1/metrics/robot?robot={robot.id}")
+        found = {each.name: each.samples[0].value for each in text_string_to_metric_families(scrape.text)}
+        assert (found.pop("lefleet_before"), found.pop("lefleet_after")) == (1, 2)
+        assert found.pop("lefleet_robot_unreadable_lines") == 1
+        assert set(found) == {"lefleet_robot_heartbeat_age_seconds"}
 
 
 async def test_what_is_remembered_of_metrics_is_bounded():
-    checked = exposition.Checked(most_lines=50)
+    known = exposition.Lines(most_lines=50)
     for number in range(100):
-        await checked.check(f"lefleet_x_{number} 1\n")
-    assert len(checked._samples) + len(checked._comments) <= 50
+        await known.readable(f"lefleet_x_{number} 1\n")
+    assert len(known._samples) + len(known._comments) <= 50
 
 
 async def test_long_lines_are_remembered_as_far_as_memory_is_left():
-    checked = exposition.Checked(most_bytes=100_000)
+    known = exposition.Lines(most_bytes=100_000)
     kept = []
     for number in range(100):
         metrics = f'lefleet_x{{a="{number:04000}"}} 1\n'
-        await checked.check(metrics)
-        assert checked.knows(metrics)
-        kept.append(sum(map(sys.getsizeof, checked._samples)))
+        await known.readable(metrics)
+        assert known.knows(metrics)
+        kept.append(sum(map(sys.getsizeof, known._samples)))
     assert 90_000 < max(kept) <= 100_000
-    await checked.check("lefleet_y 1\n" + "".join(f'lefleet_x{{a="{number:04000}"}} 1\n' for number in range(50)))
-    assert not checked._samples, "one that leaves no room for others is not remembered"
+    await known.readable("lefleet_y 1\n" + "".join(f'lefleet_x{{a="{number:04000}"}} 1\n' for number in range(50)))
+    assert not known._samples, "one that leaves no room for others is not remembered"
 
 
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("line", ["lefleet_a{" + "=," * 2100 + "} 1", "# " + " " * 4200 + "x", "x" * 4097])
-async def test_a_line_of_metrics_that_takes_long_to_read_is_refused(robot, known, line):
-    if known:
-        await robot.heartbeat()
-    answer = await robot.heartbeat(metrics=f"lefleet_x 1\n{line}\n")
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
-    assert error == {"field": "metrics", "message": f"line 2 has {len(line)} characters; shorten it to 4096"}
-
-
-async def test_a_line_of_metrics_may_be_as_long_as_its_limit(robot):
+def test_a_line_of_metrics_may_be_as_long_as_its_limit():
     label = "x" * (4096 - len('lefleet_x{a=""} 1'))
-    assert (await robot.heartbeat(metrics=f'lefleet_x{{a="{label}"}} 1\n')).status_code == 200
+    assert exposition.is_readable(f'lefleet_x{{a="{label}"}} 1')
+    assert not exposition.is_readable(f'lefleet_x{{a="{label}x"}} 1')
+
+
+async def test_a_known_robots_new_field_takes_the_ordinary_way_and_is_ignored(robot, services):
+    for part in ({"new": 1}, {"disk": {"free_bytes": 1, "total_bytes": 2, "new": [1]}}):
+        for _ in range(2):
+            assert (await robot.heartbeat(**part)).status_code == 200
+        async with services.db.session() as session:
+            stored = (await session.get(RobotStatus, robot.id)).heartbeat
+        assert "new" not in stored and "new" not in (stored["disk"] or {})
+
+
+async def test_what_an_agent_says_of_its_trouble_makes_no_robot_one_that_is_not_heard(robot, services):
+    trouble = {f"{number} {'x' * 400}": "why \0" * 1000 for number in range(40)}
+    for _ in range(2):
+        assert (await robot.heartbeat(courier={"clock_offset_s": -2.5, "trouble": trouble})).status_code == 200
+    async with services.db.session() as session:
+        stored = (await session.get(RobotStatus, robot.id)).heartbeat["courier"]
+    assert stored["clock_offset_s"] == -2.5 and len(stored["trouble"]) == 16
+    assert {len(word) for pair in stored["trouble"].items() for word in pair} == {300}
 
 
 @pytest.mark.parametrize("depth", [33, 150, 1000, 100_000])

@@ -240,8 +240,8 @@ async def test_prometheus_finds_more_robots_than_a_page_has(anonymous, services)
         ({"episode_id": "../../etc"}, "episode_id"),
         ({"task": "nul \x00"}, "task"),
         ({"cameras": ["../x"]}, "cameras.0"),
-        ({"metrics": "lefleet_x{ 1"}, "metrics"),
-        ({"metrics": "other_metric 1\n"}, "metrics"),
+        ({"metrics": "lefleet_x 1\nnul \x00"}, "metrics"),
+        ({"courier": {"trouble": "upload"}}, "courier.trouble"),
         ({"wall_ns": None}, "wall_ns"),
     ],
 )

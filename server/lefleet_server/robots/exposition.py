@@ -1,6 +1,8 @@
-"""The robots' metrics on their way to Prometheus: checked when they come, served per robot, found by discovery.
+"""The robots' metrics on their way to Prometheus: kept as they come, looked through when they are asked for, found by
+discovery.
 
-A scrape of a silent robot fails (503), so that `up == 0` means offline.
+A scrape of a silent robot fails (503), so that `up == 0` means offline. What Prometheus cannot read is left out and
+counted: one bad line would hide the robot's whole snapshot.
 """
 
 import sys
@@ -10,35 +12,33 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from lefleet_server.problems import Invalid, Unavailable
+from lefleet_server.problems import Unavailable
 from lefleet_server.robots.models import Robot, RobotStatus
-from lefleet_server.robots.schemas import MAX_METRICS_LINE_CHARS
 from lefleet_server.robots.service import get_robot
 from lefleet_server.threads import in_thread
 
 ROBOT_METRICS_PATH = "/api/v1/metrics/robot"
+UNREADABLE = "lefleet_robot_unreadable_lines"
+MAX_LINE_CHARS = 4096
+"""The parser takes long for long ones."""
+_OWN = ("lefleet_", "python_", "process_")
 
 
-def check(metrics: str) -> None:
-    """Raises Invalid unless this is Prometheus' text format: one bad line would hide the robot's whole snapshot."""
-    for number, line in enumerate(metrics.split("\n"), 1):
-        if len(line) > MAX_METRICS_LINE_CHARS:
-            told = f"line {number} has {len(line)} characters; shorten it to {MAX_METRICS_LINE_CHARS}"
-            raise Invalid(f"metrics: {told}", fields=[("metrics", told)])
+def is_readable(line: str) -> bool:
+    """Whether this is a line of Prometheus' text format, and about a robot."""
+    if len(line) > MAX_LINE_CHARS:
+        return False
     try:
-        names = {family.name for family in text_string_to_metric_families(metrics)}
-    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-        raise Invalid("metrics: not in Prometheus' text format", fields=[("metrics", str(error)[:200])]) from error
-    foreign = sorted(name for name in names if not name.startswith(("lefleet_", "python_", "process_")))
-    if foreign:
-        raise Invalid("metrics: not this robot's own", fields=[("metrics", f"{foreign[0]}: begin with lefleet_")])
+        return all(family.name.startswith(_OWN) for family in text_string_to_metric_families(line))
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+        return False
 
 
-class Checked:
-    """The same check, which remembers lines: from one heartbeat to the next little more than the numbers change.
+class Lines:
+    """Tells lines that can be read, and remembers them: from one scrape to the next little more than numbers change.
 
     The parser raises for single lines alone, and each sample's name counts by itself, so a text whose lines are all
-    known, but for the numbers at their ends, is one that the parser takes.
+    readable is one that the parser takes.
     """
 
     def __init__(self, most_lines: int = 20_000, most_bytes: int = 8 << 20) -> None:
@@ -48,17 +48,21 @@ class Checked:
         self._bytes = 0
         self._forget()
 
-    async def check(self, metrics: str) -> None:
-        """Raises Invalid as the function does."""
+    async def readable(self, metrics: str) -> tuple[str, int]:
+        """The text without what Prometheus cannot read, and how many lines that were."""
         if self.knows(metrics):
-            return
-        await in_thread(check, metrics)
+            return metrics, 0
         lines = metrics.split("\n")
-        comments = {line for line in lines if line.startswith("#")}
-        samples = {line.rpartition(" ")[0] for line in lines if line and not line.startswith("#")}
+        new = {line for line in lines if not self.knows(line)}
+        found = await in_thread(lambda: {line for line in new if is_readable(line)})
+        comments = {line for line in found if line.startswith("#")}
+        # One whose number is not after a space is read anew each time.
+        samples = {sample for line in found - comments if (sample := line.rpartition(" ")[0])}
         if not self._remember(comments, samples):
             self._forget()
             self._remember(comments, samples)
+        readable = [line for line in lines if line in found or line not in new]
+        return "\n".join(readable), len(lines) - len(readable)
 
     def _remember(self, comments: Set[str], samples: Set[str]) -> bool:
         """False where there is no room for them."""
@@ -101,18 +105,22 @@ _NUMBERS = str.maketrans("", "", "0123456789.eE+-NaInf")
 """Takes away what numbers are made of."""
 
 
-async def render(session: AsyncSession, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:
+async def render(session: AsyncSession, lines: Lines, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:
     """The robot's last metrics and the age of its heartbeat; Unavailable once that is three intervals."""
     view = await get_robot(session, robot_id, offline_after_s)
     if view.status is None or not view.online:
         since = view.status.received_at.isoformat() if view.status else "its enrolment"
         raise Unavailable(f"robot {robot_id} is silent since {since}")
     metrics = (await session.scalars(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))).one()
+    readable, left_out = await lines.readable(metrics)
     age_s = max(0.0, now_wall_s - view.status.received_at.timestamp())
     return (
         "# HELP lefleet_robot_heartbeat_age_seconds Seconds since the server heard from the robot.\n"
         "# TYPE lefleet_robot_heartbeat_age_seconds gauge\n"
-        f"lefleet_robot_heartbeat_age_seconds {age_s:.3f}\n{metrics}"
+        f"lefleet_robot_heartbeat_age_seconds {age_s:.3f}\n"
+        f"# HELP {UNREADABLE} Lines of the robot's metrics that are left out: they are none.\n"
+        f"# TYPE {UNREADABLE} gauge\n"
+        f"{UNREADABLE} {left_out}\n{readable}"
     )
 
 

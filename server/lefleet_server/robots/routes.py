@@ -57,7 +57,6 @@ async def enrol(body: EnrolRequest, services: ServicesDep) -> Enrolled:
 @router.post("/robot/heartbeat", tags=["robots"])
 async def heartbeat(body: Heartbeat, request: Request, robot: CurrentRobot, services: ServicesDep) -> HeartbeatAnswer:
     """Replaces what the server knows about the robot now."""
-    await services.expositions.check(body.metrics)
     # By its credential and not by its name: revoked meanwhile, it is refused. Those known go by robots.shortcut.
     robot_id = await services.beats.store(digest(bearer(request, ROBOT_PREFIX) or ""), Said.of(body))
     if robot_id is None:

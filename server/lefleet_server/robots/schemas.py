@@ -29,8 +29,7 @@ from lefleet_server.robots.stops import NUMBER_MAX
 from lefleet_server.robots.wish_schemas import EstopOut, RebootOut, RestOut, TaskOut, VerdictOut
 
 MAX_METRICS_CHARS = 512 * 1024
-MAX_METRICS_LINE_CHARS = 4096
-"""The parser's work grows with the square of a line's length."""
+_MOST_TROUBLES, _WORDS = 16, 300
 
 
 class EnrolRequest(BaseModel):
@@ -146,6 +145,21 @@ class OrdersTold(BaseModel):
     rests: bool = Field(False, description="Whether people's wish that it rests still holds at the robot.")
 
 
+def _shortened(trouble: dict[str, str]) -> dict[str, str]:
+    """What a robot says of its trouble must not make it one that is not heard."""
+    some = list(trouble.items())[:_MOST_TROUBLES]
+    return {what.replace("\x00", "")[:_WORDS]: why.replace("\x00", "")[:_WORDS] for what, why in some}
+
+
+class CourierTold(BaseModel):
+    """How the part of the agent that speaks to the server does."""
+
+    clock_offset_s: Number | None = Field(None, description="How far the server's clock is ahead of the robot's.")
+    trouble: Annotated[dict[str, str], AfterValidator(_shortened)] | None = Field(
+        None, description="What fails now and is tried again, and why; the first 16, 300 characters of each."
+    )
+
+
 class JointsTold(BaseModel):
     """Where the arm's joints are: one name, unit and value for each."""
 
@@ -175,7 +189,8 @@ _IfPlausible = AfterValidator(_if_plausible)
 class Heartbeat(BaseModel):
     """What a robot says about itself. Fields this server does not know are ignored: robots may be newer.
 
-    `loop`, `temperature` and `joints` count as not told when one of their numbers is beyond 2^63, either way.
+    `loop`, `temperature`, `joints` and `courier` count as not told when one of their numbers is beyond 2^63,
+    either way.
     """
 
     state: Word
@@ -190,6 +205,7 @@ class Heartbeat(BaseModel):
     drift: DriftTold | None = Field(None, description="Null: never compared, as far as the robot knows.")
     estop: EstopTold | None = None
     orders: OrdersTold | None = None
+    courier: Annotated[CourierTold | None, _IfPlausible] = None
     episode_id: EpisodeId | None = None
     task: Text = ""
     agent_version: Line = ""
@@ -199,10 +215,10 @@ class Heartbeat(BaseModel):
     joints: Annotated[JointsTold | None, _IfPlausible] = Field(
         None, description="As last read; null while nobody reads the arm."
     )
-    metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = Field(
+    metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS), AfterValidator(storable)] = Field(
         "",
-        description=f"The robot's metrics in Prometheus' text format; no line has over {MAX_METRICS_LINE_CHARS} "
-        "characters.",
+        description="The robot's metrics in Prometheus' text format. Lines that are none, or longer than 4096 "
+        "characters, are kept from Prometheus.",
     )
     uptime_s: Annotated[float, Field(ge=0, le=1e10)] | None = Field(
         None, description="Seconds since the robot's host started."

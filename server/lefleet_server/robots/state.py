@@ -24,6 +24,8 @@ WARM_C, HOT_C = 55.0, 65.0
 """An STS3215 switches its torque off at 70 degrees, unless its register 13 says otherwise."""
 HOST_WARM_C, HOST_HOT_C = 85.0, 97.0
 """An Orin slows itself down at 99 degrees; `lefleet-agent doctor` judges by the same."""
+CLOCK_S = 5.0
+"""As `lefleet-agent doctor`: dates in its episodes are off by that much, and nothing else."""
 
 _BAD_STATES = {
     "estopped": "Emergency stop",
@@ -187,7 +189,8 @@ class RobotState:
             # What it said last is old; alerts are Prometheus' and of now.
             offline = Issue("bad", "Offline" if self.seen_at else "Never heard of")
             return (offline, *_worst_first(self._alert_issues()))
-        return _worst_first([*self._state_issues(), *self._load_issues(), *self._host_issues(), *self._alert_issues()])
+        own = [*self._state_issues(), *self._load_issues(), *self._host_issues(), *self._courier_issues()]
+        return _worst_first([*own, *self._alert_issues()])
 
     @property
     def health(self) -> Tone:
@@ -235,6 +238,17 @@ class RobotState:
             found.append(Issue(tone, f"Host at {self.host_celsius:.0f} °C ({self.host_zone})"))
         if self.drift:
             found.append(Issue("warn", f"Differs from its roles: {', '.join(self.drift)} ({self.compared})"))
+        return found
+
+    def _courier_issues(self) -> list[Issue]:
+        courier = self._part("courier")
+        trouble = courier.get("trouble") or {}
+        # Its spool says so itself.
+        found = [Issue("warn", f"{what.capitalize()}: {why}") for what, why in trouble.items() if what != "spool"]
+        offset_s = courier.get("clock_offset_s") or 0.0
+        if abs(offset_s) > CLOCK_S:
+            where = "behind" if offset_s > 0 else "ahead of"
+            found.append(Issue("warn", f"Clock {lasting(abs(offset_s))} {where} the server's"))
         return found
 
     def _alert_issues(self) -> list[Issue]:
