@@ -93,8 +93,6 @@ async def targets(request: Request, services: ServicesDep) -> list[dict[str, Any
 @router.get("/robot", response_class=PlainTextResponse)
 async def robot_metrics(robot: Annotated[str, Query(max_length=63)], services: ServicesDep) -> Response:
     """One robot's last metrics, less the lines that Prometheus cannot read; 503 when it has missed three heartbeats."""
-    async with services.db.session() as session:
-        text = await exposition.render(
-            session, services.robot_lines, robot, services.settings.offline_after_s, time.time()
-        )
+    offline_after_s = services.settings.offline_after_s
+    text = await exposition.render(services.db, services.robot_lines, robot, offline_after_s, time.time())
     return Response(text, media_type=CONTENT_TYPE)

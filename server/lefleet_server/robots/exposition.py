@@ -12,21 +12,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from lefleet_server.db import Database
 from lefleet_server.problems import Unavailable
 from lefleet_server.robots.models import Robot, RobotStatus
+from lefleet_server.robots.schemas import MAX_METRICS_LINE_CHARS
 from lefleet_server.robots.service import get_robot
 from lefleet_server.threads import in_thread
 
 ROBOT_METRICS_PATH = "/api/v1/metrics/robot"
 UNREADABLE = "lefleet_robot_unreadable_lines"
-MAX_LINE_CHARS = 4096
-"""The parser takes long for long ones."""
 _OWN = ("lefleet_", "python_", "process_")
 
 
 def is_readable(line: str) -> bool:
     """Whether this is a line of Prometheus' text format, and about a robot."""
-    if len(line) > MAX_LINE_CHARS:
+    if len(line) > MAX_METRICS_LINE_CHARS:
         return False
     try:
         return all(family.name.startswith(_OWN) for family in text_string_to_metric_families(line))
@@ -105,13 +105,15 @@ _NUMBERS = str.maketrans("", "", "0123456789.eE+-NaInf")
 """Takes away what numbers are made of."""
 
 
-async def render(session: AsyncSession, lines: Lines, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:
+async def render(db: Database, lines: Lines, robot_id: str, offline_after_s: float, now_wall_s: float) -> str:
     """The robot's last metrics and the age of its heartbeat; Unavailable once that is three intervals."""
-    view = await get_robot(session, robot_id, offline_after_s)
-    if view.status is None or not view.online:
-        since = view.status.received_at.isoformat() if view.status else "its enrolment"
-        raise Unavailable(f"robot {robot_id} is silent since {since}")
-    metrics = (await session.scalars(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))).one()
+    async with db.session() as session:
+        view = await get_robot(session, robot_id, offline_after_s)
+        if view.status is None or not view.online:
+            since = view.status.received_at.isoformat() if view.status else "its enrolment"
+            raise Unavailable(f"robot {robot_id} is silent since {since}")
+        metrics = (await session.scalars(select(RobotStatus.metrics).where(RobotStatus.robot_id == robot_id))).one()
+    # Long lines take long to read, and keep no connection from others meanwhile.
     readable, left_out = await lines.readable(metrics)
     age_s = max(0.0, now_wall_s - view.status.received_at.timestamp())
     return (

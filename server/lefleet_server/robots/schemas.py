@@ -29,6 +29,8 @@ from lefleet_server.robots.stops import NUMBER_MAX
 from lefleet_server.robots.wish_schemas import EstopOut, RebootOut, RestOut, TaskOut, VerdictOut
 
 MAX_METRICS_CHARS = 512 * 1024
+MAX_METRICS_LINE_CHARS = 4096
+"""The parser's work grows with the square of a line's length."""
 _MOST_TROUBLES, _WORDS = 16, 300
 
 
@@ -217,8 +219,8 @@ class Heartbeat(BaseModel):
     )
     metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS), AfterValidator(storable)] = Field(
         "",
-        description="The robot's metrics in Prometheus' text format. Lines that are none, or longer than 4096 "
-        "characters, are kept from Prometheus.",
+        description="The robot's metrics in Prometheus' text format. Lines that are none, or longer than "
+        f"{MAX_METRICS_LINE_CHARS} characters, are kept from Prometheus.",
     )
     uptime_s: Annotated[float, Field(ge=0, le=1e10)] | None = Field(
         None, description="Seconds since the robot's host started."
